@@ -1,0 +1,242 @@
+package imapsync
+
+import (
+	"context"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/postrider/postrider/events"
+)
+
+// Session is what a worker needs of one connection: questions to the server and
+// values back. What stands behind it (today go-imap's client over a guarded
+// net.Conn) is known to nobody else.
+//
+// One goroutine calls a Session; Kick, Close, LastProof and SpeakBy MAY be called by
+// any other at any time. Every method that takes a context blocks no longer than the
+// deadlines of the connection, which are its own: a context that ends closes the
+// connection (Idle is the exception, see there).
+//
+// Errors are *Error. After ErrNo and ErrBad the connection goes on; after every
+// other kind it is closed and each further call returns an error at once. A server
+// that answers NO or BAD has proven that it lives.
+type Session interface {
+	// Info is what was learnt of the server by the end of login. It never changes.
+	Info() Info
+
+	// Folders asks for all folders (LIST), with their special use and, where the
+	// server has LIST-STATUS, their Status. The result is whole or there is an error:
+	// it is returned only after the tagged OK. A folder whose Status is nil was left
+	// out by the server (or the server has no LIST-STATUS): ask Status.
+	// \NonExistent and \Noselect folders are in it; two entries of one name are one.
+	Folders(ctx context.Context) ([]Listed, error)
+
+	// Status asks for the numbers of one folder by its Listed.Raw. It MUST NOT be
+	// called for the selected folder.
+	Status(ctx context.Context, raw string) (Status, error)
+
+	// Select opens a folder read-only (EXAMINE, with CONDSTORE where Info says so). It
+	// forgets the Changes of the folder before it. After ErrNo or ErrBad no folder is
+	// selected. Selecting the selected folder again asks the server again.
+	Select(ctx context.Context, raw string) (Selected, error)
+
+	// Exists is the number of messages in the selected folder, as of the last EXISTS
+	// and the EXPUNGEs after it, in the order of the wire; 0 when none is selected.
+	Exists() uint32
+
+	// Changes returns the hints since the last call and forgets them. It does not
+	// block and asks nothing. Hints are no knowledge: ask by UID.
+	Changes() Changes
+
+	// Messages fetches what messageNew is made of (sync.md §4.8 stage A) for the
+	// messages of set that exist, sorted by UID, each once. Messages of set that did
+	// not come are not there. On ErrNo the messages that came whole before it are
+	// returned beside the error.
+	// set MUST be static and not empty, and hold at most some hundred messages.
+	Messages(ctx context.Context, set imap.UIDSet) ([]Message, error)
+
+	// Flags fetches UID and FLAGS, sorted by UID, each once. With changedSince > 0 it
+	// asks only for what changed after that MODSEQ; it MUST then be a folder whose
+	// Selected.ModSeq is not 0. What came before ErrNo is returned beside the error.
+	// UIDs outside set are never returned.
+	Flags(ctx context.Context, set imap.UIDSet, changedSince uint64) ([]FlagsOf, error)
+
+	// Identities fetches what recognises a message under a new UID, sorted by UID.
+	// What came before ErrNo is returned beside the error.
+	Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error)
+
+	// UIDs lists the UIDs from..to (inclusive) of the selected folder by UID SEARCH; to
+	// 0 = to the end (what `n:*` brings below from is dropped). from 0 is 1.
+	UIDs(ctx context.Context, from, to uint32) (Enumeration, error)
+
+	// Since lists the UIDs, ascending, whose INTERNALDATE is on or after day, by the
+	// server's own time zone: ask for a day earlier than meant.
+	Since(ctx context.Context, day time.Time) ([]uint32, error)
+
+	// Noop is a round trip.
+	Noop(ctx context.Context) error
+
+	// Idle waits until something seems to have changed, Kick, the server ends it, or max
+	// has passed, and says which. Without IDLE (Info.Idle false) it MUST NOT be
+	// called: wait and Noop. When ctx ends it ends IDLE politely within 2 s and
+	// returns context.Cause(ctx) with the connection usable for Logout; to drop the
+	// connection without a word call Close. Hints that came before the call end it at
+	// once. The tagged reply to DONE is the proof of life.
+	Idle(ctx context.Context, max time.Duration) (IdleEnd, error)
+
+	// Kick ends a running Idle soon; when none runs, the next Idle returns at once.
+	Kick()
+
+	// LastProof is when the server last proved that it lives: a tagged reply, an
+	// answer to the command in flight, the `+` to IDLE (sync.md §1.4). Untagged data
+	// at other times is no proof.
+	LastProof() time.Time
+
+	// SpeakBy is the time by which the present wait must have ended, 10 s of grace
+	// included; zero when nothing is waited for. Past it the connection wedged: Close.
+	SpeakBy() time.Time
+
+	// Logout says goodbye, waits at most 2 s, and closes.
+	Logout(ctx context.Context) error
+
+	// Close closes the connection, ends every wait and never blocks. It MAY be called
+	// more than once.
+	Close()
+}
+
+// Info is what is known of a server after login.
+type Info struct {
+	Capabilities []string // sorted, as the server spells them, without IMAP4rev2 (see doc of the dialer)
+	ServerName   string   // "name" of its ID, else ""
+	Version      string   // "version" of its ID, else ""
+
+	CondStore  bool // CONDSTORE (or QRESYNC) is advertised; Selected.ModSeq says whether it works
+	ESearch    bool
+	Idle       bool
+	ListStatus bool
+	SpecialUse bool
+	UIDPlus    bool
+}
+
+// Listed is one folder of a LIST answer.
+type Listed struct {
+	// Raw addresses the folder in other calls. For now it is the name as go-imap's
+	// client decodes it (UTF-8); with a wire of our own it becomes the bytes of LIST.
+	// Store it as opaque.
+	Raw       string
+	Path      string // for people: UTF-8; INBOX is always "INBOX"
+	Delimiter string // "" = flat
+	Attrs     []string
+	// SpecialUse is `\Inbox`, `\Sent`, `\Drafts`, `\Junk`, `\Trash`, `\Archive`,
+	// `\All`, `\Flagged`, `\Important` or "", after AssignRoles; at most one folder has each.
+	SpecialUse       string
+	SpecialUseSource string // "user", "extension" or "name"; "" with no SpecialUse
+	Subscribed       bool
+	Selectable       bool    // neither \Noselect nor \NonExistent
+	Status           *Status // nil: not told
+}
+
+// Status are the numbers of a folder that is not selected. A number whose Has is
+// false did not come.
+type Status struct {
+	Messages    uint32
+	UIDNext     uint32
+	UIDValidity uint32
+	ModSeq      uint64 // HIGHESTMODSEQ
+
+	HasMessages    bool
+	HasUIDNext     bool
+	HasUIDValidity bool
+	HasModSeq      bool // only where Info.CondStore
+}
+
+// Selected is what opening a folder told. 0 = did not come (or NOMODSEQ).
+type Selected struct {
+	UIDValidity uint32
+	UIDNext     uint32
+	Exists      uint32
+	ModSeq      uint64 // HIGHESTMODSEQ before anything that is asked next
+}
+
+// Changes are hints about the selected folder and the connection.
+type Changes struct {
+	Exists   bool     // an EXISTS came with another number than was known
+	Expunged int      // EXPUNGE responses
+	Flags    []uint32 // sequence numbers of FETCH responses nobody asked for, as sent; at most 1,000
+	Bye      string   // text of a BYE
+	Alert    string   // text of the last [ALERT]
+}
+
+// Any says whether there is a hint to look at the selected folder.
+func (c Changes) Any() bool { return c.Exists || c.Expunged > 0 || len(c.Flags) > 0 }
+
+// Message is what the server says of one message without its content.
+type Message struct {
+	UID          uint32
+	Flags        []string  // sorted, without \Recent, system flags as in RFC 3501
+	FlagsKnown   bool      // false: FLAGS did not come, which is not "no flags"
+	InternalDate time.Time // zero = did not come or not readable
+	Size         int64     // RFC822.SIZE
+
+	Date       time.Time // Date header; zero = absent or not readable
+	Subject    string    // decoded
+	MessageID  string    // with angle brackets, "" = none
+	InReplyTo  string    // with angle brackets
+	References []string  // with angle brackets, the last 50
+
+	From, Sender, ReplyTo, To, Cc, Bcc []events.Address // groups flattened, names decoded
+
+	// Structure is the MIME tree; nil = did not come. Its names and file names are
+	// decoded where they are encoded words.
+	Structure imap.BodyStructure
+
+	// Header holds the fetched fields (see headerFields) by lower-case name, unfolded.
+	Header map[string][]string
+
+	// Damaged names what was asked for and did not come, or came unreadable:
+	// "flags", "internalDate", "size", "envelope", "bodyStructure", "headers".
+	Damaged []string
+}
+
+// IsList says whether the message came by a mailing list: it has List-Id or
+// List-Unsubscribe.
+func (m *Message) IsList() bool {
+	return len(m.Header["list-id"]) > 0 || len(m.Header["list-unsubscribe"]) > 0
+}
+
+// FlagsOf are the flags of one message.
+type FlagsOf struct {
+	UID   uint32
+	Flags []string // sorted, without \Recent, system flags as in RFC 3501
+	Known bool     // false: FLAGS did not come, which is not "no flags"
+}
+
+// IdentityOf is what recognises a message after UIDVALIDITY changed.
+type IdentityOf struct {
+	UID          uint32
+	Flags        []string
+	FlagsKnown   bool
+	InternalDate time.Time
+	Size         int64
+	MessageID    string // with angle brackets, "" = none
+}
+
+// Enumeration is the answer to "which UIDs are there".
+type Enumeration struct {
+	UIDs []uint32 // ascending, each once, within what was asked for
+	// Complete: tagged OK without a code that limits the answer, and no number that
+	// was not readable. Whether their number equals Exists is for the caller to see.
+	Complete bool
+}
+
+// IdleEnd says why Idle returned.
+type IdleEnd string
+
+// The ends of Idle.
+const (
+	IdleChanged IdleEnd = "changed" // EXISTS, EXPUNGE or FETCH came
+	IdleKicked  IdleEnd = "kicked"
+	IdleTimeout IdleEnd = "time"   // max has passed
+	IdleServer  IdleEnd = "server" // the server ended it by its tagged OK
+)
