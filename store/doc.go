@@ -1,0 +1,56 @@
+// Package store is all durable state of Postrider, in Redis. It is the only code that
+// knows our keys and scripts.
+//
+// # What it promises
+//
+// A change of state and the events it caused are one script ([Store.Commit]): before it
+// nothing happened, after it the event will be delivered. Every write of a worker checks
+// the fencing number of its lease and the version of what it was computed from; a write
+// that is refused changed nothing. A write whose answer was lost may be repeated: it is
+// recognised by its commit id.
+//
+// What processes compare (lease, fence, seq, dates of events) comes from Redis' clock,
+// never from a machine's.
+//
+// Secrets are sealed by package secret before they are written, bound to their account
+// and field. API tokens are kept as hashes.
+//
+// # Keys
+//
+// Everything of one account shares a shard tag {sNN}, NN = CRC-32 of the id modulo 64, so
+// that state, journal and feed change in one script on a cluster too. The instance itself
+// has the id "". All keys begin with the configured prefix. asynq's keys are its own;
+// those of routes and lanes are listed in lanekeys.go.
+//
+//	key                     type    owner, content                                     TTL
+//	{sNN}:accounts          hash    API: id -> account record, secrets sealed          none: source of truth
+//	{sNN}:version           string  +1 with every change of an account of the shard    none
+//	{sNN}:tombs             hash    deleted accounts, for a day: id -> webhook URL     swept after 24 h
+//	{sNN}:leases            zset    id -> end of the lease in ms, 0 = free             none
+//	{sNN}:alive             zset    id -> last proof of life in ms; negative: none     none
+//	                                since then
+//	{sNN}:feed              stream  pointers into journals: a account, s seq, t type   events.retention
+//	{sNN}:trimmed           string  newest feed entry that was forgotten               none
+//	{sNN}:a:ID:state        hash    epoch seq date init reason listV nextNum sv        none: source of truth
+//	                                status, and cid c1 c2 cd of the last commit
+//	{sNN}:a:ID:lease        hash    fence (grows for ever), owner                      none
+//	{sNN}:a:ID:folders      hash    number -> folder list entry                        none: source of truth
+//	{sNN}:a:ID:f:NUM        hash    v version, m FolderMeta                            none: source of truth
+//	{sNN}:a:ID:b:NUM        hash    uid/1024 -> block of messages (block.go)           none: source of truth
+//	{sNN}:a:ID:recent       hash    identity -> places of the last 48 h, 10,000        swept by commits
+//	{sNN}:a:ID:recentAt     zset    identity -> when, in ms                            swept by commits
+//	{sNN}:a:ID:once         zset    ids of events appended without a lease             swept after 24 h
+//	{sNN}:a:ID:journal      stream  id seq-0: d date in ms, x event JSON               events.retention
+//	{settings}              hash    setting -> JSON, secrets sealed                    none: source of truth
+//	{settings}:keycheck     string  a text sealed at first start                       none
+//	{tokens}                hash    SHA-256 of the value -> Token                      none: source of truth
+//	{procs}                 zset    process -> end of its heartbeat in ms              swept by heartbeats
+//	{ping}                  string  written and read by readiness                      1 min
+//	hints                   channel "f:NN" new feed entries, "a:ID" look again         –
+//
+// # What may be lost
+//
+// With appendfsync everysec a power failure may cost Redis its last second. The same facts
+// then give the same event ids again. An account whose state is gone is ErrStateLost, never
+// a new account: see [Store.RestoreState].
+package store

@@ -1,0 +1,126 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Lease is the right to watch one account. Every write under it checks Fence, which
+// grows with every taking: a holder that slept through its lease can write nothing.
+type Lease struct {
+	Account AccountID
+	Owner   string
+	Fence   uint64
+}
+
+var (
+	acquireScript = script("acquire.lua")
+	renewScript   = script("renew.lua")
+)
+
+// Acquire takes an account's lease for ttl, by Redis' clock. An owner that holds it
+// already gets a new fence. Errors: ErrLeaseHeld, ErrNotFound.
+func (s *Store) Acquire(ctx context.Context, id AccountID, owner string, ttl time.Duration) (Lease, error) {
+	answer, err := acquireScript.slice(ctx, s.rdb, []string{s.k.lease(id), s.k.leases(Shard(id))}, string(id), owner, ttl.Milliseconds())
+	if err != nil {
+		return Lease{}, err
+	}
+	switch answer[0] {
+	case "HELD":
+		return Lease{}, fmt.Errorf("account %q: %w", id, ErrLeaseHeld)
+	case "NONE":
+		return Lease{}, fmt.Errorf("account %q: %w", id, ErrNotFound)
+	}
+	fence, err := strconv.ParseUint(fmt.Sprint(answer[1]), 10, 64)
+	if err != nil {
+		return Lease{}, fmt.Errorf("script acquire.lua answered %v", answer)
+	}
+	return Lease{Account: id, Owner: owner, Fence: fence}, nil
+}
+
+// Renew prolongs leases by ttl from now, one script a shard, and names those that are
+// no longer ours.
+func (s *Store) Renew(ctx context.Context, leases []Lease, ttl time.Duration) (lost []AccountID, err error) {
+	byShard := map[int][]Lease{}
+	for _, l := range leases {
+		byShard[Shard(l.Account)] = append(byShard[Shard(l.Account)], l)
+	}
+	for n, part := range byShard {
+		// all leases of a call have one owner; split where they do not
+		for len(part) > 0 {
+			owner, k := part[0].Owner, 0
+			keys, args := []string{s.k.leases(n)}, []any{owner, ttl.Milliseconds()}
+			for ; k < len(part) && part[k].Owner == owner && k < 1000; k++ {
+				keys = append(keys, s.k.lease(part[k].Account))
+				args = append(args, string(part[k].Account), strconv.FormatUint(part[k].Fence, 10))
+			}
+			part = part[k:]
+			answer, e := renewScript.slice(ctx, s.rdb, keys, args...)
+			err = errors.Join(err, e)
+			for _, id := range answer {
+				lost = append(lost, AccountID(fmt.Sprint(id)))
+			}
+		}
+	}
+	return lost, err
+}
+
+// Release gives a lease back; one that is no longer ours stays as it is.
+func (s *Store) Release(ctx context.Context, l Lease) error {
+	_, err := s.Renew(ctx, []Lease{l}, 0)
+	return err
+}
+
+// FreeLeases lists the accounts, paused ones included, that no process holds.
+func (s *Store) FreeLeases(ctx context.Context) ([]AccountID, error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cmds := make([]*redis.StringSliceCmd, Shards)
+	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n := range cmds {
+			cmds[n] = p.ZRangeByScore(ctx, s.k.leases(n), &redis.ZRangeBy{Min: "-inf", Max: strconv.FormatInt(now.UnixMilli(), 10)})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable("look for free leases", err)
+	}
+	var ids []AccountID
+	for _, c := range cmds {
+		for _, id := range c.Val() {
+			ids = append(ids, AccountID(id))
+		}
+	}
+	return ids, nil
+}
+
+// Heartbeat says that a process lives, for ttl, and lists those that do, itself too.
+func (s *Store) Heartbeat(ctx context.Context, proc string, ttl time.Duration) (alive []string, err error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var live *redis.StringSliceCmd
+	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZAdd(ctx, s.k.procs(), redis.Z{Score: float64(now.Add(ttl).UnixMilli()), Member: proc})
+		p.ZRemRangeByScore(ctx, s.k.procs(), "-inf", strconv.FormatInt(now.UnixMilli(), 10))
+		live = p.ZRange(ctx, s.k.procs(), 0, -1)
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable("heartbeat", err)
+	}
+	return live.Val(), nil
+}
+
+// Retire takes a process off the list of those that live.
+func (s *Store) Retire(ctx context.Context, proc string) error {
+	return unavailable("retire", s.rdb.ZRem(ctx, s.k.procs(), proc).Err())
+}

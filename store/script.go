@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/*.lua
+var luaFiles embed.FS
+
+// luaScript is an embedded script. Its file begins with its contract.
+type luaScript struct {
+	name string
+	lua  *redis.Script
+}
+
+// script loads an embedded script; a missing file is a mistake of ours and ends the
+// program as it starts.
+func script(name string) luaScript {
+	src, err := luaFiles.ReadFile("lua/" + name)
+	if err != nil {
+		panic(err)
+	}
+	return luaScript{name: name, lua: redis.NewScript(string(src))}
+}
+
+// run calls the script by its hash, and sends its source where Redis has forgotten it.
+func (l luaScript) run(ctx context.Context, c redis.Scripter, keys []string, args ...any) (any, error) {
+	v, err := l.lua.Run(ctx, c, keys, args...).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, unavailable("script "+l.name, err)
+	}
+	return v, nil
+}
+
+// slice reads a script's answer that must be a list.
+func (l luaScript) slice(ctx context.Context, c redis.Scripter, keys []string, args ...any) ([]any, error) {
+	v, err := l.run(ctx, c, keys, args...)
+	if err != nil {
+		return nil, err
+	}
+	list, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf("script %s answered %T", l.name, v)
+	}
+	return list, nil
+}

@@ -1,0 +1,75 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/postrider/postrider/store/secret"
+)
+
+// Store is all durable state, in Redis. It is safe for concurrent use. Every method
+// may block for as long as the client's timeouts allow; all of them may be repeated
+// after an error.
+type Store struct {
+	rdb  redis.UniversalClient
+	k    keys
+	ring *secret.Keyring
+	log  *slog.Logger
+
+	settings settingsCache
+	tokens   tokenCache
+}
+
+// Options are what a Store is made of.
+type Options struct {
+	Client  redis.UniversalClient // required; the caller closes it
+	Prefix  string                // put before every key
+	Secrets *secret.Keyring       // required; seals credentials at rest
+	Logger  *slog.Logger          // nil discards
+}
+
+// New makes a Store. It does no I/O: see Check.
+func New(o Options) *Store {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Store{rdb: o.Client, k: keys{o.Prefix}, ring: o.Secrets, log: o.Logger}
+}
+
+// Ping writes and reads one key. It is what readiness asks.
+func (s *Store) Ping(ctx context.Context) error {
+	key := s.k.prefix + "{ping}"
+	if err := s.rdb.Set(ctx, key, time.Now().UnixMilli(), time.Minute).Err(); err != nil {
+		return unavailable("write", err)
+	}
+	return unavailable("read", s.rdb.Get(ctx, key).Err())
+}
+
+// Now is Redis' clock, the only one that processes compare by.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	t, err := s.rdb.Time(ctx).Result()
+	return t, unavailable("time", err)
+}
+
+// unavailable says what was being done, and marks the errors that are Redis being
+// away, loading, full or read-only as ErrUnavailable.
+func unavailable(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var netErr net.Error
+	if errors.As(err, &netErr) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) || errors.Is(err, context.DeadlineExceeded) ||
+		redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "READONLY") || redis.HasErrorPrefix(err, "OOM") ||
+		redis.HasErrorPrefix(err, "MISCONF") || redis.HasErrorPrefix(err, "CLUSTERDOWN") || redis.HasErrorPrefix(err, "MASTERDOWN") {
+		return fmt.Errorf("redis %s: %w: %w", doing, ErrUnavailable, err)
+	}
+	return fmt.Errorf("redis %s: %w", doing, err)
+}
