@@ -1,0 +1,194 @@
+package imapsync
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/postrider/postrider/store"
+)
+
+// DialerOptions are what a Dialer is made of.
+type DialerOptions struct {
+	// Dial opens a TCP connection; it is the egress policy's. nil dials freely.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	AllowPlaintext   bool // servers without TLS may be used where the account says so
+	AllowInsecureTLS bool // certificates may go unchecked where the account says so
+
+	ClientName    string // of our ID; "" sends "postrider"
+	ClientVersion string // of our ID; "" sends none
+}
+
+// Dialer opens sessions. It MAY be used by many goroutines at once.
+type Dialer struct {
+	o   DialerOptions
+	lim limits
+}
+
+// NewDialer returns a Dialer.
+func NewDialer(o DialerOptions) *Dialer {
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	if o.ClientName == "" {
+		o.ClientName = "postrider"
+	}
+	return &Dialer{o: o, lim: defaultLimits()}
+}
+
+// Dial connects to a server, secures the connection, logs in and introduces us. It
+// ends by its own deadlines (10 s dial, 10 s TLS, 30 s greeting, 60 s login) or with
+// ctx, whichever is first, and its error is an *Error. On error nothing stays open.
+//
+// An advertised IMAP4rev2 is taken as absent: it implies nothing, and the client must
+// not change how it writes names because of it.
+func (d *Dialer) Dial(ctx context.Context, s store.Server) (Session, error) {
+	cfg, err := d.tlsConfig(s)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := d.dialTCP(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	g := &greeter{raw: raw, nc: raw, lim: d.lim, server: s, name: d.o.ClientName, version: d.o.ClientVersion}
+	// Whatever the greeter waits for ends with ctx.
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	pre, info, err := g.run(ctx, cfg)
+	if !stop() && err == nil {
+		err = &Error{Kind: ErrClosed, Stage: StageLogin, Err: context.Cause(ctx)}
+	}
+	if err != nil {
+		_ = raw.Close()
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, &Error{Kind: ErrClosed, Stage: StageLogin, Err: cause}
+		}
+		return nil, err
+	}
+	return newClient(newConn(raw, g.nc, d.lim, pre), info, s.Roles), nil
+}
+
+func (d *Dialer) dialTCP(ctx context.Context, s store.Server) (net.Conn, error) {
+	if s.Host == "" || s.Port < 1 || s.Port > 65535 {
+		return nil, &Error{Kind: ErrConfig, Stage: StageDial, Code: codeHostMissing, Text: "host or port is missing"}
+	}
+	tctx, cancel := context.WithTimeout(ctx, d.lim.dial)
+	defer cancel()
+	raw, err := d.o.Dial(tctx, "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
+	switch {
+	case err == nil:
+		return raw, nil
+	case ctx.Err() != nil:
+		return nil, &Error{Kind: ErrClosed, Stage: StageDial, Err: context.Cause(ctx)}
+	case tctx.Err() != nil:
+		return nil, &Error{Kind: ErrTimeout, Stage: StageDial, Err: err}
+	}
+	return nil, &Error{Kind: ErrDial, Stage: StageDial, Err: err}
+}
+
+// Codes of our own for what we refuse, beside those of servers.
+const (
+	codeHostMissing  = "HostMissing"
+	codePlaintext    = "PlaintextNotAllowed"
+	codeInsecureTLS  = "InsecureTLSNotAllowed"
+	codeNoMechanism  = "NoAuthMechanism"
+	codeCredentials  = "CredentialsMissing"
+	codeTLSSettings  = "TLSSettings"
+	codeDisabled     = "LOGINDISABLED"
+	codeNoSTARTTLS   = "STARTTLSUnavailable"
+	codeInjection    = "STARTTLSInjection"
+	codePreauthPlain = "PreauthPlaintext"
+)
+
+// tlsConfig judges the server's certificate as the account says; nil = no TLS at all.
+func (d *Dialer) tlsConfig(s store.Server) (*tls.Config, error) {
+	refuse := func(code, format string, args ...any) error {
+		return &Error{Kind: ErrConfig, Stage: StageTLS, Code: code, Text: fmt.Sprintf(format, args...)}
+	}
+	if s.Plaintext && !s.Secure {
+		if !d.o.AllowPlaintext {
+			return nil, refuse(codePlaintext, "plaintext connections are not allowed here")
+		}
+		return nil, nil
+	}
+	cfg := &tls.Config{ServerName: s.Host, MinVersion: tls.VersionTLS12}
+	if s.TLS.ServerName != "" {
+		cfg.ServerName = s.TLS.ServerName
+	}
+	switch s.TLS.MinVersion {
+	case "", "1.2":
+	case "1.3":
+		cfg.MinVersion = tls.VersionTLS13
+	default:
+		return nil, refuse(codeTLSSettings, "tls.minVersion %q is not known", s.TLS.MinVersion)
+	}
+	if s.TLS.CA != "" {
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM([]byte(s.TLS.CA)) {
+			return nil, refuse(codeTLSSettings, "tls.ca holds no certificate")
+		}
+	}
+	if s.TLS.InsecureSkipVerify {
+		if !d.o.AllowInsecureTLS {
+			return nil, refuse(codeInsecureTLS, "unchecked certificates are not allowed here")
+		}
+		cfg.InsecureSkipVerify = true
+	}
+	if len(s.TLS.Pin) > 0 {
+		verifyPins(cfg, s.TLS.Pin)
+	}
+	return cfg, nil
+}
+
+// verifyPins accepts a certificate whose own key is pinned, whoever signed it, else a
+// valid chain with a pinned key in it.
+func verifyPins(cfg *tls.Config, pins []string) {
+	roots := cfg.RootCAs
+	cfg.InsecureSkipVerify = true // the verification is below
+	cfg.VerifyConnection = func(st tls.ConnectionState) error {
+		pinned := func(c *x509.Certificate) bool {
+			sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+			return slices.Contains(pins, base64.StdEncoding.EncodeToString(sum[:]))
+		}
+		leaf := st.PeerCertificates[0]
+		if pinned(leaf) {
+			return nil
+		}
+		opts := x509.VerifyOptions{Roots: roots, DNSName: st.ServerName, Intermediates: x509.NewCertPool()}
+		for _, c := range st.PeerCertificates[1:] {
+			opts.Intermediates.AddCert(c)
+		}
+		chains, err := leaf.Verify(opts)
+		if err != nil {
+			return err
+		}
+		for _, chain := range chains {
+			if slices.ContainsFunc(chain, pinned) {
+				return nil
+			}
+		}
+		return errPin
+	}
+}
+
+var errPin = errors.New("certificate is not the pinned one")
+
+// handshake puts TLS over the connection.
+func handshake(ctx context.Context, raw net.Conn, cfg *tls.Config, limit time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tc := tls.Client(raw, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, &Error{Kind: ErrTLS, Stage: StageTLS, Err: err}
+	}
+	return tc, nil
+}
