@@ -15,6 +15,20 @@ type UIDValidity string
 // MarshalJSON writes the number as a string, or false.
 func (v UIDValidity) MarshalJSON() ([]byte, error) { return falseWhenEmpty(string(v)) }
 
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (r *Role) UnmarshalJSON(b []byte) error { return emptyWhenFalse((*string)(r), b) }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (v *UIDValidity) UnmarshalJSON(b []byte) error { return emptyWhenFalse((*string)(v), b) }
+
+func emptyWhenFalse(s *string, b []byte) error {
+	*s = ""
+	if string(b) == "false" {
+		return nil
+	}
+	return json.Unmarshal(b, s)
+}
+
 func falseWhenEmpty(s string) ([]byte, error) {
 	if s == "" {
 		return []byte("false"), nil
@@ -58,16 +72,6 @@ type MailboxDeleted struct {
 	Cause    string         `json:"cause,omitempty"`
 }
 
-// MailboxRenamed is the payload of mailboxRenamed: a rename that was recognised,
-// with the setting notifyMoves. Message ids are kept.
-type MailboxRenamed struct {
-	Folder
-	PreviousPath string      `json:"previousPath"`
-	UIDValidity  UIDValidity `json:"uidValidity"`
-	Evidence     Evidence    `json:"evidence"`
-	Cause        string      `json:"cause,omitempty"`
-}
-
 // MailboxReset is the payload of mailboxReset: UIDVALIDITY changed, or the state of
 // this one folder was lost. The folder's message ids end; nothing is said about
 // single deletions.
@@ -105,9 +109,6 @@ func (MailboxNew) EventType() Type { return MailboxNewType }
 func (MailboxDeleted) EventType() Type { return MailboxDeletedType }
 
 // EventType implements Payload.
-func (MailboxRenamed) EventType() Type { return MailboxRenamedType }
-
-// EventType implements Payload.
 func (MailboxReset) EventType() Type { return MailboxResetType }
 
 // EventType implements Payload.
@@ -118,7 +119,6 @@ func (MailboxRecovered) EventType() Type { return MailboxRecoveredType }
 
 func (MailboxNew) sealed()       {}
 func (MailboxDeleted) sealed()   {}
-func (MailboxRenamed) sealed()   {}
 func (MailboxReset) sealed()     {}
 func (MailboxStalled) sealed()   {}
 func (MailboxRecovered) sealed() {}

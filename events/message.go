@@ -82,7 +82,7 @@ type MessageNew struct {
 	ThreadID          string              `json:"threadId,omitempty"`
 	Date              Time                `json:"date"` // Date header, else INTERNALDATE, else the envelope's date
 	InternalDate      *Time               `json:"internalDate,omitempty"`
-	Flags             []string            `json:"flags"` // without \Recent
+	Flags             Flags               `json:"flags"` // without \Recent
 	Unseen            bool                `json:"unseen,omitempty"`
 	Flagged           bool                `json:"flagged,omitempty"`
 	Answered          bool                `json:"answered,omitempty"`
@@ -115,11 +115,22 @@ type MessageNew struct {
 	DecodeWarnings    []string            `json:"decodeWarnings,omitempty"` // charsets and encodings not understood
 }
 
+// Flags is a set of flags that is always there, if only as an empty list.
+type Flags []string
+
+// MarshalJSON writes [] for nil.
+func (f Flags) MarshalJSON() ([]byte, error) {
+	if f == nil {
+		return []byte("[]"), nil
+	}
+	return marshal([]string(f))
+}
+
 // Difference is what changed in a set of flags.
 type Difference struct {
 	Added   []string `json:"added,omitempty"`
 	Deleted []string `json:"deleted,omitempty"`
-	Value   []string `json:"value"` // the whole set now, sorted
+	Value   Flags    `json:"value"` // the whole set now, sorted
 }
 
 // Changes is what differs in a message.

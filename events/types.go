@@ -13,7 +13,6 @@ const (
 
 	MailboxNewType       Type = "mailboxNew"
 	MailboxDeletedType   Type = "mailboxDeleted"
-	MailboxRenamedType   Type = "mailboxRenamed"
 	MailboxResetType     Type = "mailboxReset"
 	MailboxStalledType   Type = "mailboxStalled"
 	MailboxRecoveredType Type = "mailboxRecovered"
@@ -37,5 +36,4 @@ const (
 	WebhookRecoveredType   Type = "webhookRecovered"
 	WebhookExhaustedType   Type = "webhookExhausted"
 	WebhookDroppedType     Type = "webhookDropped"
-	WebhookBacklogType     Type = "webhookBacklog"
 )

@@ -65,15 +65,6 @@ type WebhookDropped struct {
 	Reason string `json:"reason"` // "heldCap", "retention" or "routeDeleted"
 }
 
-// WebhookBacklog is the payload of webhookBacklog: the route is more than five
-// minutes behind, or no longer.
-type WebhookBacklog struct {
-	Route   Route `json:"route"`
-	Lag     int64 `json:"lag"` // seconds
-	Pending int   `json:"pending"`
-	Active  bool  `json:"active"`
-}
-
 // EventType implements Payload.
 func (WebhookFailing) EventType() Type { return WebhookFailingType }
 
@@ -95,9 +86,6 @@ func (WebhookExhausted) EventType() Type { return WebhookExhaustedType }
 // EventType implements Payload.
 func (WebhookDropped) EventType() Type { return WebhookDroppedType }
 
-// EventType implements Payload.
-func (WebhookBacklog) EventType() Type { return WebhookBacklogType }
-
 func (WebhookFailing) sealed()     {}
 func (WebhookPaused) sealed()      {}
 func (WebhookResumed) sealed()     {}
@@ -105,4 +93,3 @@ func (WebhookAuthFailing) sealed() {}
 func (WebhookRecovered) sealed()   {}
 func (WebhookExhausted) sealed()   {}
 func (WebhookDropped) sealed()     {}
-func (WebhookBacklog) sealed()     {}

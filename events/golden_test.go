@@ -1,0 +1,227 @@
+package events
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+var update = flag.Bool("update", false, "write the golden files of new cases")
+
+// at is the moment of all golden events.
+var at = TimeOf(time.Date(2026, 11, 22, 8, 15, 2, 417_000_000, time.UTC))
+
+// cases are the golden events of a type: with nothing that may be absent, with
+// everything, and as in the documentation.
+func cases(p Payload) map[string]Event {
+	t := p.EventType()
+	env := func(account string, data Payload) Event {
+		return Event{Account: account, Date: at, Type: t, ID: NewID(account, 1795305600000, t, "golden"), Seq: 1207, Data: data}
+	}
+	full := reflect.New(reflect.TypeOf(p)).Elem()
+	fill(full, "")
+	whole := env("support", full.Interface().(Payload))
+	whole.ServiceURL, whole.Path, whole.SpecialUse = "https://post.example.com", "Größe/<&>", `\Sent`
+	all := map[string]Event{"minimal": env("", p), "full": whole}
+	if example, ok := examples[t]; ok {
+		all["example"] = env("support", example)
+	}
+	return all
+}
+
+// fill puts a value that tells its place into every field.
+func fill(v reflect.Value, name string) {
+	switch v.Type() {
+	case reflect.TypeFor[Time]():
+		v.Set(reflect.ValueOf(at))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), name)
+	case reflect.String:
+		v.SetString(name)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(len(name)))
+	case reflect.Uint32, reflect.Uint64:
+		v.SetUint(uint64(len(name)))
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			fill(v.Index(i), fmt.Sprintf("%s %d", name, i))
+		}
+	case reflect.Map:
+		key, val := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key, name)
+		fill(val, name)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, val)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), v.Type().Field(i).Name)
+		}
+	default:
+		panic("no value for " + v.Type().String())
+	}
+}
+
+var examples = map[Type]Payload{
+	MessageNewType: MessageNew{
+		ID: "AAAAAQAAEmc", UID: 4711, Path: "INBOX", Date: at, InternalDate: &at, Flags: []string{}, Unseen: true, Size: 18234,
+		Subject: "Invoice 2026-118 ✅", From: &Address{"Ines Okafor", "ines@example.org"}, Sender: &Address{"Ines Okafor", "ines@example.org"},
+		ReplyTo: &Address{"", "billing@example.org"}, ReplyToList: []Address{{"", "billing@example.org"}},
+		To: []Address{{"Support", "support@example.com"}}, MessageID: "<118.kx2@example.org>",
+		Attachments: []Attachment{{ID: "AAAAAQAAEmcy", ContentType: "application/pdf", EncodedSize: 15020, Filename: "118.pdf"}},
+		Text:        Text{ID: "AAAAAQAAEmcxLjE7MS4y", EncodedSize: TextSize{Plain: 412, HTML: 1920}},
+
+		MessageSpecialUse: `\Inbox`, SeemsLikeNew: true, Origin: OriginNew,
+	},
+	MessageUpdatedType: MessageUpdated{ID: "AAAAAQAAEmc", UID: 4711, Changes: Changes{
+		Flags: &Difference{Added: []string{`\Seen`}, Value: []string{`\Answered`, `\Seen`}},
+	}},
+	MessageDeletedType: MessageDeleted{
+		ID: "AAAAAQAAEmc", UID: 4711, Flags: []string{`\Seen`},
+		Related: &Related{MessageNewType, "evt_nlimehc37jud2xzuxpf3duqhku", "AAAABAAAAFg", 88, "Archive", EvidenceFingerprint, "likely"},
+	},
+	MailboxResetType: MailboxReset{
+		Folder: Folder{"INBOX", "INBOX", `\Inbox`}, UIDValidity: "1795312800", PrevUIDValidity: new(UIDValidity("1712000000")),
+		Reason: "uidValidityChange", Messages: 912, Matched: 910, Announced: 2,
+	},
+	MailboxDeletedType: MailboxDeleted{Folder: Folder{"Projects/Süd", "Süd", ""}, Messages: 41},
+	WebhookPausedType:  WebhookPaused{Route: Route{"whr_crm", "CRM"}, Reason: "failures", Failures: 100},
+}
+
+// What a version has sent is sent by all later ones: a golden file is added, never edited.
+func TestGolden(t *testing.T) {
+	for _, p := range payloads {
+		for name, e := range cases(p) {
+			path := filepath.Join("testdata", "golden", string(e.Type), name+".json")
+			got, err := e.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile(path)
+			if os.IsNotExist(err) && *update {
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, append(got, '\n'), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%v (go test ./events -update writes new cases)", err)
+				continue
+			}
+			if diff := cmp.Diff(string(bytes.TrimSpace(want)), string(got)); diff != "" {
+				t.Errorf("%s: %s", path, diff)
+			}
+		}
+	}
+}
+
+func TestSchema_accepts_every_golden_event_and_no_other(t *testing.T) {
+	for _, p := range payloads {
+		text, err := Schema(p.EventType())
+		if err != nil {
+			t.Fatal(err)
+		}
+		schema := compile(t, text)
+		for name, e := range cases(p) {
+			b, err := e.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := schema.Validate(parse(t, b)); err != nil {
+				t.Errorf("%s %s: %v", e.Type, name, err)
+			}
+			if name != "full" {
+				continue
+			}
+			// without any one of its required fields the event is refused
+			for _, field := range requiredOf(t, text) {
+				broken := parse(t, b).(map[string]any)
+				delete(broken["data"].(map[string]any), field)
+				if schema.Validate(broken) == nil {
+					t.Errorf("%s without data.%s is accepted", e.Type, field)
+				}
+			}
+		}
+	}
+	if _, err := Schema("nonsense"); err == nil {
+		t.Error("an unknown event has a schema")
+	}
+}
+
+func compile(t *testing.T, text []byte) *jsonschema.Schema {
+	t.Helper()
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	if err := c.AddResource("event.json", parse(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("event.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+func parse(t *testing.T, b []byte) any {
+	t.Helper()
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func requiredOf(t *testing.T, schema []byte) []string {
+	t.Helper()
+	var s struct {
+		Properties struct{ Data struct{ Required []string } }
+	}
+	if err := json.Unmarshal(schema, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s.Properties.Data.Required
+}
+
+func TestDecode_reads_back_what_was_encoded(t *testing.T) {
+	for _, p := range payloads {
+		for name, e := range cases(p) {
+			b, err := e.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var back Event
+			if err := json.Unmarshal(b, &back); err != nil {
+				t.Fatal(err)
+			}
+			again, err := back.Encode()
+			if err != nil || !bytes.Equal(b, again) {
+				t.Errorf("%s %s: %s became %s, %v", e.Type, name, b, again, err)
+			}
+			if name == "minimal" {
+				continue // nil and empty are one in JSON
+			}
+			data, err := Decode(back)
+			if diff := cmp.Diff(e.Data, data); err != nil || diff != "" && name == "full" {
+				t.Errorf("%s %s: %s, %v", e.Type, name, diff, err)
+			}
+		}
+	}
+}
