@@ -159,7 +159,7 @@ type FailedDelivery struct {
 	Mode       FailMode
 	Delay      time.Duration // see Mode
 	Stay       time.Duration // delay in the lane where leaving is not possible
-	Since      time.Time     // FailProve: a success of the route at or after it is proof
+	Took       time.Duration // the attempt
 	Strict     bool          // never a paired try
 	Log        string        // attempt as JSON; "" when there was none
 	Class      string
@@ -196,7 +196,7 @@ type failure struct {
 	Mode       FailMode          `json:"mode"`
 	Delay      int64             `json:"delay"`
 	Stay       int64             `json:"stay"`
-	Since      int64             `json:"since"`
+	Took       int64             `json:"took"`
 	Strict     bool              `json:"strict"`
 	Log        string            `json:"log"`
 	Class      string            `json:"class"`
@@ -227,15 +227,11 @@ type paired struct {
 }
 
 func (f FailedDelivery) wire() failure {
-	since := int64(0)
-	if !f.Since.IsZero() {
-		since = f.Since.UnixMilli()
-	}
 	return failure{
 		Lane: string(f.Lane), Carrier: f.Carrier, Own: f.Own, Pointer: f.Pointer.String(),
 		Delivery: f.Delivery.ID, Event: string(f.Delivery.Event), Record: f.Delivery.fields(),
 		State: f.Delivery.State, Reason: f.Delivery.Reason,
-		Mode: f.Mode, Delay: f.Delay.Milliseconds(), Stay: f.Stay.Milliseconds(), Since: since, Strict: f.Strict,
+		Mode: f.Mode, Delay: f.Delay.Milliseconds(), Stay: f.Stay.Milliseconds(), Took: f.Took.Milliseconds(), Strict: f.Strict,
 		Log: f.Log, Class: f.Class, Scope: f.Scope, Code: f.Code, Message: f.Message,
 		Counts: f.Counts, Halve: f.Halve, RetryAfter: f.RetryAfter.Milliseconds(), Say: !f.Quiet,
 		Lease: f.Lease.Milliseconds(), PauseAfter: f.PauseAfter, AutoResume: f.AutoResume, Jitter: f.Jitter,
@@ -247,10 +243,10 @@ func (f FailedDelivery) wire() failure {
 // FailReply says where a failed delivery stands.
 type FailReply struct {
 	LaneReply
-	Due      time.Time // LaneWaiting: of the next try
-	Carrier  string    // LaneWaiting: of the lane that waits
-	Lane     Lane      // LaneWaiting: the lane that waits
-	Pointers []Pointer // LanePair: what stands behind the head
+	Delay    time.Duration // LaneWaiting: until the next try
+	Carrier  string        // LaneWaiting: of the lane that waits
+	Lane     Lane          // LaneWaiting: the lane that waits
+	Pointers []Pointer     // LanePair: what stands behind the head
 }
 
 // FailLane records a failed attempt. Status: wait, held, ended, pair, stale.
@@ -285,7 +281,7 @@ func (s *Store) fail(ctx context.Context, sc luaScript, r RouteRef, w failure, b
 	}
 	switch rep.Status {
 	case LaneWaiting:
-		out.Due, out.Carrier, out.Lane = milli(rest[0]), rest[1], Lane(rest[2])
+		out.Delay, out.Carrier, out.Lane = time.Duration(atoi(rest[0]))*time.Millisecond, rest[1], Lane(rest[2])
 	case LanePair:
 		out.Pointers, err = pointers(rest)
 	}

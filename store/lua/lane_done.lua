@@ -23,7 +23,7 @@ if ARGV[9] ~= '' and redis.call('EXISTS', B .. 'd:' .. ARGV[9]) == 1 then
   if isLate(lane) then redis.call('HINCRBY', G, 'late', -1) end
 end
 
-local calm = true
+local calm = slots > 0
 for i = 1, 11 do if s[i] and s[i] ~= '' then calm = false end end
 if not calm then
   local streak = tonumber(s[1] or '0') or 0

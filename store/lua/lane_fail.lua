@@ -5,12 +5,14 @@
 --   wait   again in this lane after delay       leave  go on late after delay
 --   prove  leave if the endpoint takes others   hold   back to ready, for the gate
 --   probe  the attempt was a probe              end    exhausted or dropped
--- Status 'wait': says due in ms, carrier, lane. 'held', 'ended': the task is over.
+-- Status 'wait': says ms until due, carrier, lane. 'held', 'ended': the task is over.
 --        'pair': the slot is kept; says up to 15 pointers behind the head. 'stale'.
 -- Atomic because route and delivery must agree on who is to blame.
 local lane = x.lane
 if not owns(lane, x.car) then return reply('stale') end
 local probing = field('probing') == lane
+-- A success of the route since the delivery's failure before this one is proof enough.
+local since = tonumber(redis.call('HGET', B .. 'd:' .. x.dlv, 'failedAt') or '') or now - x.took
 if x.log ~= '' then
   redis.call('XADD', B .. 'log', 'MAXLEN', '~', int(x.logMax), '*', 'a', x.log)
   if x.mode ~= 'end' then record(x.dlv, x.rec, ARGV[3]) end
@@ -78,7 +80,7 @@ if x.mode == 'wait' then return await(lane, x.delay) end
 if x.mode == 'leave' then return leave(lane) end
 
 -- prove
-if (tonumber(field('lastOk')) or 0) >= x.since and field('lastOk') ~= '' then return leave(lane) end
+if num('lastOk') >= since then return leave(lane) end
 if redis.call('LLEN', list(lane)) == 1 then
   local r = await(lane, x.delay)
   redis.call('HSET', B .. 'alone', lane, '1')

@@ -14,7 +14,7 @@ end
 local function record(delivery, fields, body)
   local key = B .. 'd:' .. delivery
   if redis.call('EXISTS', key) == 0 then redis.call('HINCRBY', G, 'recs', 1) end
-  local set = {}
+  local set = {'failedAt', int(now)}
   for k, v in pairs(fields) do set[#set + 1] = k; set[#set + 1] = v end
   redis.call('HSET', key, unpack(set))
   redis.call('EXPIRE', key, x.keep)
@@ -25,7 +25,7 @@ end
 local function pause(reason, failures)
   redis.call('HSET', G, 'paused', reason, 'probeAt', (reason == 'gone' or not x.autoResume) and '0' or int(now + 3600000))
   wake = num('probeAt')
-  say('paused', reason, int(failures))
+  if x.say then say('paused', reason, int(failures)) end
 end
 
 -- window counts the attempts of the running minute; true when 70 % of at least ten
@@ -65,7 +65,7 @@ local function unwell(lane)
   if x.class == 'auth' then
     local n = redis.call('HINCRBY', G, 'authN', 1)
     if num('authAt') + 3600000 <= now then
-      say('auth', int(x.code), int(n))
+      if x.say then say('auth', int(x.code), int(n)) end
       redis.call('HSET', G, 'authAt', int(now), 'authN', '0')
     end
   end
@@ -73,7 +73,7 @@ local function unwell(lane)
   if x.counts then
     local n = redis.call('HINCRBY', G, 'streak', 1)
     if n == 1 then redis.call('HSET', G, 'streakAt', int(now)) end
-    if n == 3 or n == 50 or n == 70 or n == 90 then say('failing', int(n), int(x.code), x.msg) end
+    if x.say and (n == 3 or n == 50 or n == 70 or n == 90) then say('failing', int(n), int(x.code), x.msg) end
     if x.pauseAfter > 0 and n >= x.pauseAfter and paused == '' then pause('failures', n) end
   end
   if x.class == 'gone' and paused ~= 'gone' then pause('gone', num('streak')) end
@@ -123,7 +123,7 @@ local function await(lane, delay)
   local c = carrier(lane, x.ptr)
   redis.call('ZADD', B .. 'wait', int(now + delay), lane)
   release()
-  return reply('wait', {int(now + delay), c, lane})
+  return reply('wait', {int(delay), c, lane})
 end
 
 -- leave takes the head out of its lane, to go on late and alone.
@@ -140,7 +140,7 @@ local function leave(lane)
   local c = carrier(own, x.ptr)
   redis.call('ZADD', B .. 'wait', int(now + x.delay), own)
   release()
-  return reply('wait', {int(now + x.delay), c, own})
+  return reply('wait', {int(x.delay), c, own})
 end
 
 local function hold(lane, front)
