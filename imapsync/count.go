@@ -1,0 +1,267 @@
+package imapsync
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/postrider/postrider/store"
+)
+
+// shortness is how far EXISTS and what can be listed disagree, while they do.
+type shortness struct {
+	by    int       // EXISTS minus what was listed
+	since time.Time // first time by this much
+	seen  int       // how often by this much
+	tries int       // quick repeats so far
+	next  time.Time
+}
+
+// doubt is a mass deletion that was seen once.
+type doubt struct {
+	gone []uint32
+	next time.Time
+}
+
+const (
+	secondLook   = 30 * time.Second
+	massMessages = 20 // more than this, and more than a quarter, needs a second look
+
+	// Listing a large folder in one answer makes a line that some servers cut.
+	listWhole = 200_000
+	listSlice = 100_000
+
+	skewTimes = 3 // answers that agree before a difference is latched
+	skewAfter = 10 * time.Minute
+)
+
+// shortSteps are the waits before an enumeration that did not add up is asked again.
+var shortSteps = []time.Duration{time.Minute, 5 * time.Minute, 30 * time.Minute}
+
+// count compares how many messages the state accounts for with EXISTS, and finds out
+// why they differ. Deletions come from here alone. errAgain: not to be settled now.
+func (s *step) count(ctx context.Context) error {
+	for range 3 {
+		arrived := s.hear()
+		exists := int(s.w.sess.Exists()) - s.d.meta.Skew
+		if exists == s.d.known() && s.expunged == 0 {
+			return nil
+		}
+		if arrived && exists > s.d.known() && s.expunged == 0 {
+			return errMore // not an error, and no reason to list the folder
+		}
+		s.expunged = 0
+		if err := s.enumerate(ctx); err != nil {
+			return err
+		}
+	}
+	s.again = true // it changes faster than it can be listed
+	return errAgain
+}
+
+// errMore ends a step during which more arrived: the next one looks into it.
+var errMore = errors.New("more arrived meanwhile")
+
+// hear takes the hints that came during the step and says whether something arrived.
+func (s *step) hear() bool {
+	c := s.w.sess.Changes()
+	s.expunged += c.Expunged
+	if c.Exists || len(c.Flags) > 0 {
+		s.again = true
+		if s.f.Watched == watchedIdle {
+			s.w.keep(Changes{Exists: c.Exists, Flags: c.Flags})
+		}
+	}
+	return c.Exists
+}
+
+// list asks for all UIDs of the folder.
+func (s *step) list(ctx context.Context) (Enumeration, error) {
+	if s.w.sess.Exists() == 0 {
+		return Enumeration{Complete: true}, nil
+	}
+	if s.w.sess.Exists() < listWhole {
+		return s.w.sess.UIDs(ctx, 1, 0)
+	}
+	all := Enumeration{Complete: true}
+	top := max(s.d.meta.UIDNext, s.sel.UIDNext)
+	for from := uint32(1); ; from += listSlice {
+		to := from + listSlice - 1
+		last := to >= top || to < from
+		if last {
+			to = 0
+		}
+		part, err := s.w.sess.UIDs(ctx, from, to)
+		if err != nil {
+			return all, err
+		}
+		all.UIDs = append(all.UIDs, part.UIDs...)
+		all.Complete = all.Complete && part.Complete
+		if last {
+			return all, nil
+		}
+	}
+}
+
+// listed asks for all UIDs until their number is that of EXISTS, by SEARCH and then by
+// FETCH. ok says that the answer proves what is absent.
+func (s *step) listed(ctx context.Context) (uids []uint32, ok bool, err error) {
+	e, err := s.list(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	s.hear()
+	counts := func(n int) bool { return n == int(s.w.sess.Exists())-s.d.meta.Skew }
+	if e.Complete && counts(len(e.UIDs)) {
+		return e.UIDs, true, nil
+	}
+	top := max(s.d.meta.UIDNext, s.sel.UIDNext, 1)
+	if n := len(e.UIDs); n > 0 {
+		top = max(top, e.UIDs[n-1])
+	}
+	all := e.UIDs
+	for from := uint32(1); from <= top && from != 0; from += listSlice {
+		var set imap.UIDSet
+		set.AddRange(imap.UID(from), imap.UID(min(top, from+listSlice-1)))
+		got, err := s.w.sess.Flags(ctx, set, 0)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, g := range got {
+			all = append(all, g.UID)
+		}
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	s.hear()
+	return all, counts(len(all)), nil
+}
+
+// enumerate lists the folder, announces what the state did not know and, if the answer
+// is complete and counted, tells what is gone.
+func (s *step) enumerate(ctx context.Context) error {
+	uids, complete, err := s.listed(ctx)
+	if err != nil {
+		return err
+	}
+	known, err := s.known(ctx)
+	if err != nil {
+		return err
+	}
+	gone, found := differ(known, uids)
+	found = slices.DeleteFunc(found, func(uid uint32) bool { return s.d.awaited(uid) != nil })
+	if err := s.fetchAll(ctx, found); err != nil {
+		return err
+	}
+	if !complete {
+		if s.again {
+			return nil // it changed meanwhile: count once more
+		}
+		return s.disagree(int(s.w.sess.Exists()) - len(uids))
+	}
+	for _, p := range slices.Clone(s.d.meta.Pending) {
+		if _, ok := slices.BinarySearch(uids, p.UID); !ok {
+			s.d.gone(p.UID)
+		}
+	}
+	if s.doubtful(gone, len(known), len(uids)) {
+		return errAgain
+	}
+	for chunk := range slices.Chunk(gone, chunkMessages) {
+		if err := s.load(ctx, chunk...); err != nil {
+			return err
+		}
+		if err := s.vanish(ctx, chunk); err != nil {
+			return err
+		}
+		if s.d.full() {
+			if err := s.write(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// differ compares two ascending lists.
+func differ(known, listed []uint32) (gone, found []uint32) {
+	for len(known) > 0 || len(listed) > 0 {
+		switch {
+		case len(listed) == 0 || len(known) > 0 && known[0] < listed[0]:
+			gone, known = append(gone, known[0]), known[1:]
+		case len(known) == 0 || listed[0] < known[0]:
+			found, listed = append(found, listed[0]), listed[1:]
+		default:
+			known, listed = known[1:], listed[1:]
+		}
+	}
+	return gone, found
+}
+
+// mass says whether so much is gone that one answer is not believed.
+func mass(gone, known, left int) bool {
+	return gone > massMessages && 4*gone > known || known > massMessages && left == 0
+}
+
+// doubtful says whether a deletion is too large to be believed at first sight. The
+// second look opens the folder anew, not earlier than secondLook, and must name all
+// that the first named.
+func (s *step) doubtful(gone []uint32, known, left int) bool {
+	if !mass(len(gone), known, left) {
+		s.f.doubt = nil
+		return false
+	}
+	now := time.Now()
+	if d := s.f.doubt; d != nil {
+		if now.Before(d.next) {
+			return true
+		}
+		back, _ := differ(d.gone, gone)
+		if len(back) == 0 && s.fresh {
+			s.f.doubt = nil
+			return false
+		}
+	}
+	s.f.doubt = &doubt{gone: gone, next: now.Add(secondLook)}
+	return true
+}
+
+// disagree notes that EXISTS and what can be listed differ by k. Nothing is deleted
+// while they do. A difference that stays the same is the server's way of counting.
+func (s *step) disagree(k int) error {
+	now, f := time.Now(), &s.f.short
+	if f.seen == 0 || f.by != k {
+		*f = shortness{by: k, since: now}
+	}
+	f.seen++
+	switch {
+	case f.seen >= skewTimes && now.Sub(f.since) >= skewAfter:
+		s.d.meta.Skew, s.d.moved = k, true
+		*f = shortness{}
+		return nil
+	case f.tries < len(missingSteps) && k > 0:
+		f.next = now.Add(missingSteps[f.tries]) // it may only not be readable yet
+		f.tries++
+	default:
+		f.next = now.Add(shortSteps[min(f.tries-min(f.tries, len(missingSteps)), len(shortSteps)-1)])
+		f.tries++
+	}
+	return errAgain
+}
+
+// blockOrder is the ascending union of the blocks from..to of both maps.
+func blockOrder(a, b map[uint32][]store.Record, from, to uint32) []uint32 {
+	union := make(map[uint32]bool, len(a)+len(b))
+	for _, m := range []map[uint32][]store.Record{a, b} {
+		for idx := range m {
+			if idx >= from && idx <= to {
+				union[idx] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(union))
+}

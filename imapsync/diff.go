@@ -1,0 +1,380 @@
+package imapsync
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/store"
+)
+
+// A commit holds at most this much, so that one script stays short; what is silent may
+// be more.
+const (
+	chunkMessages = 500
+	chunkBytes    = 1 << 20
+	chunkSilent   = 5000
+)
+
+// draft is the next state of one folder in the making: what the server said is told to
+// it, it compares that with the blocks, and it gathers the events of the differences.
+// It does no I/O: the blocks a call touches MUST have been handed to load before.
+//
+// The order of calls decides nothing but the order of blocks being compared; events
+// come out in the order of events.md section 1.
+type draft struct {
+	site
+	base    uint64           // version of the folder that the draft was made from
+	meta    store.FolderMeta // the next one
+	blocks  map[uint32][]store.Record
+	was     map[uint32]int // messages in a block when it was loaded
+	touched map[uint32]bool
+
+	about   []events.Event // of the folder itself
+	deleted []events.Event
+	arrived []arrivedEvent
+	updated []events.Event
+	missing []events.Event
+	recent  map[store.Identity][]store.Place
+
+	messages int // messages that differ
+	bytes    int // of events, about
+	returned bool
+	moved    bool // meta differs beside the cursor of a step's end
+}
+
+type arrivedEvent struct {
+	uid uint32
+	ev  events.Event
+}
+
+// newDraft begins from what is committed.
+func newDraft(s site, meta store.FolderMeta) *draft {
+	d := &draft{site: s, blocks: map[uint32][]store.Record{}, was: map[uint32]int{}}
+	d.restart(meta)
+	return d
+}
+
+// restart begins the next chunk from what is now committed; loaded blocks stay.
+func (d *draft) restart(meta store.FolderMeta) {
+	d.base, d.meta = meta.Version, meta
+	d.meta.Pending = slices.Clone(meta.Pending)
+	for idx := range d.touched {
+		d.was[idx] = len(d.blocks[idx])
+	}
+	d.touched = map[uint32]bool{}
+	d.about, d.deleted, d.arrived, d.updated, d.missing = nil, nil, nil, nil, nil
+	d.recent, d.messages, d.bytes, d.returned, d.moved = nil, 0, 0, false, false
+}
+
+// forget drops loaded blocks that hold no change, once they are many.
+func (d *draft) forget(most int) {
+	if len(d.blocks) <= most {
+		return
+	}
+	for idx := range d.blocks {
+		if !d.touched[idx] {
+			delete(d.blocks, idx)
+			delete(d.was, idx)
+		}
+	}
+}
+
+// need names the blocks of these UIDs that are not loaded.
+func (d *draft) need(uids ...uint32) []uint32 {
+	var out []uint32
+	for _, uid := range uids {
+		idx := store.BlockOf(uid)
+		if _, ok := d.blocks[idx]; !ok && !slices.Contains(out, idx) {
+			out = append(out, idx)
+		}
+	}
+	return out
+}
+
+// load hands over blocks as they are stored; a block that is not stored is empty.
+func (d *draft) load(want []uint32, got map[uint32][]store.Record) {
+	for _, idx := range want {
+		if _, ok := d.blocks[idx]; !ok {
+			d.blocks[idx], d.was[idx] = got[idx], len(got[idx])
+		}
+	}
+}
+
+func compareUID(r store.Record, uid uint32) int { return cmp.Compare(r.UID, uid) }
+
+// record finds a message in the state.
+func (d *draft) record(uid uint32) (store.Record, bool) {
+	recs := d.blocks[store.BlockOf(uid)]
+	i, ok := slices.BinarySearchFunc(recs, uid, compareUID)
+	if !ok {
+		return store.Record{}, false
+	}
+	return recs[i], true
+}
+
+// put writes one message into its block, copying the block at its first change.
+func (d *draft) put(r store.Record) {
+	recs := d.own(store.BlockOf(r.UID))
+	i, ok := slices.BinarySearchFunc(recs, r.UID, compareUID)
+	if ok {
+		recs[i] = r
+	} else {
+		recs = slices.Insert(recs, i, r)
+	}
+	d.blocks[store.BlockOf(r.UID)] = recs
+}
+
+// own makes a block ours to change.
+func (d *draft) own(idx uint32) []store.Record {
+	if !d.touched[idx] {
+		d.touched[idx] = true
+		d.blocks[idx] = slices.Clone(d.blocks[idx])
+	}
+	return d.blocks[idx]
+}
+
+// awaited is the pending entry of a UID.
+func (d *draft) awaited(uid uint32) *store.Pending {
+	for i := range d.meta.Pending {
+		if d.meta.Pending[i].UID == uid {
+			return &d.meta.Pending[i]
+		}
+	}
+	return nil
+}
+
+// returning says whether a UID that state does not have would be one that came back.
+func (d *draft) returning(uid uint32) bool { return uid < d.meta.UIDNext && d.awaited(uid) == nil }
+
+// announces says whether the first look left a message to be announced.
+func (d *draft) announces(uid uint32) bool {
+	if d.meta.Baseline == nil {
+		return false
+	}
+	_, ok := slices.BinarySearch(d.meta.Baseline.Announce, uid)
+	return ok
+}
+
+// told ends the announcing of the first look's messages up to uid.
+func (d *draft) told(uid uint32) {
+	b := *d.meta.Baseline
+	i, ok := slices.BinarySearch(b.Announce, uid)
+	if ok {
+		i++
+	}
+	b.Announce = b.Announce[i:]
+	d.meta.Baseline = &b
+	d.moved = true
+}
+
+// silent takes a message into the state without an event.
+func (d *draft) silent(uid uint32, flags []string) {
+	d.put(store.Record{UID: uid, Flags: flags})
+	d.messages++
+}
+
+// arrive announces a message. What the state has already is announced only when it is
+// one that the first look left to be told.
+func (d *draft) arrive(m *Message, a arrival) events.MessageNew {
+	if a.returned && !d.returned {
+		d.returned = true
+		d.meta.Returns++
+	}
+	a.waited = d.awaited(m.UID)
+	if a.waited != nil {
+		p := *a.waited
+		a.waited = &p
+		d.settle(m.UID)
+	}
+	if d.announces(m.UID) {
+		d.told(m.UID)
+	}
+	d.put(store.Record{UID: m.UID, Flags: m.Flags})
+	d.meta.UIDNext = max(d.meta.UIDNext, m.UID+1)
+	payload := messageNew(d.site, m, a)
+	id := d.messageEvent(events.MessageNewType, &d.meta, m.UID)
+	d.arrived = append(d.arrived, arrivedEvent{m.UID, d.event(id, payload)})
+	if ident := identityOf(m.MessageID, m.Size); ident != "" {
+		d.remember(ident, append(a.places, store.Place{
+			Folder: d.folder.Num, UID: m.UID, InternalDate: m.InternalDate.Unix(), Event: string(id), MessageID: m.MessageID,
+		}))
+	}
+	d.messages++
+	d.bytes += weight(&payload)
+	return payload
+}
+
+// maxPlaces bounds how many places one identity may have: a message that is sent to
+// oneself a thousand times is recognised by its newest.
+const maxPlaces = 20
+
+// remember replaces the places of an identity.
+func (d *draft) remember(ident store.Identity, places []store.Place) {
+	if d.recent == nil {
+		d.recent = map[store.Identity][]store.Place{}
+	}
+	if len(places) > maxPlaces {
+		places = places[len(places)-maxPlaces:]
+	}
+	d.recent[ident] = places
+}
+
+// flags compares the flags of a known message. It says whether they differ.
+func (d *draft) flags(uid uint32, now []string) bool {
+	r, ok := d.record(uid)
+	if !ok || slices.Equal(r.Flags, now) {
+		return false
+	}
+	d.put(store.Record{UID: uid, Flags: now})
+	value := now
+	if value == nil {
+		value = []string{}
+	}
+	change := events.Difference{Value: value, Added: without(now, r.Flags), Deleted: without(r.Flags, now)}
+	// No MODSEQ is asked for, so the folder's version tells one change from the next.
+	id := d.messageEvent(events.MessageUpdatedType, &d.meta, uid,
+		append([]string{events.Uint(d.base), "f"}, now...)...)
+	d.updated = append(d.updated, d.event(id, events.MessageUpdated{
+		ID: messageID(d.folder.Num, uid), UID: uid, Changes: events.Changes{Flags: &change},
+	}))
+	d.messages++
+	d.bytes += 300 + 30*len(now)
+	return true
+}
+
+func without(list, other []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(other, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// vanish tells that a message left the folder. It MUST only be called behind a
+// complete, counted answer. rel and messageID say what else is known of it.
+func (d *draft) vanish(uid uint32, rel *events.Related, msgID string) bool {
+	idx := store.BlockOf(uid)
+	r, ok := d.record(uid)
+	if !ok {
+		return false
+	}
+	recs := d.own(idx)
+	i, _ := slices.BinarySearchFunc(recs, uid, compareUID)
+	d.blocks[idx] = slices.Delete(recs, i, i+1)
+	d.deleted = append(d.deleted, d.event(d.messageEvent(events.MessageDeletedType, &d.meta, uid), events.MessageDeleted{
+		ID: messageID(d.folder.Num, uid), UID: uid, Flags: r.Flags, Related: rel, MessageID: msgID,
+	}))
+	d.messages++
+	d.bytes += 500
+	return true
+}
+
+// miss notes that a UID was asked for and did not come. After the last of missingSteps
+// messageMissing is said; a day later the UID is given up.
+func (d *draft) miss(uid uint32, now time.Time, reason, response string) {
+	d.moved = true
+	p := d.awaited(uid)
+	if p == nil {
+		d.meta.Pending = append(d.meta.Pending, await(store.Pending{UID: uid, Since: now}, now))
+		slices.SortFunc(d.meta.Pending, func(a, b store.Pending) int { return cmp.Compare(a.UID, b.UID) })
+		return
+	}
+	p.Tries++
+	*p = await(*p, now)
+	if p.Tries < len(missingSteps) || p.Said {
+		if now.Sub(p.Since) > missingFor {
+			d.settle(uid)
+		}
+		return
+	}
+	p.Said = true
+	d.missing = append(d.missing, d.event(d.messageEvent(events.MessageMissingType, &d.meta, uid), events.MessageMissing{
+		ID: messageID(d.folder.Num, uid), UID: uid, MissingRetries: p.Tries, MissingDelay: missingDelay(p.Tries).Milliseconds(),
+		Reason: reason, Response: response,
+	}))
+	d.bytes += 400
+}
+
+// settle ends the wait for a UID.
+func (d *draft) settle(uid uint32) {
+	d.meta.Pending = slices.DeleteFunc(d.meta.Pending, func(p store.Pending) bool { return p.UID == uid })
+	if len(d.meta.Pending) == 0 {
+		d.meta.Pending = nil
+	}
+	d.moved = true
+}
+
+// gone tells that a UID that was waited for is not on the server any more. It is an
+// event only if the application was told of the UID.
+func (d *draft) gone(uid uint32) {
+	p := d.awaited(uid)
+	if p == nil {
+		return
+	}
+	if p.Said {
+		d.deleted = append(d.deleted, d.event(d.messageEvent(events.MessageDeletedType, &d.meta, uid), events.MessageDeleted{
+			ID: messageID(d.folder.Num, uid), UID: uid,
+		}))
+	}
+	d.settle(uid)
+}
+
+// mailbox adds an event of the folder itself.
+func (d *draft) tell(t events.Type, data events.Payload) {
+	id := d.mailboxEvent(t, d.meta.Incarnation, d.meta.UIDValidity, d.base)
+	d.about = append(d.about, d.event(id, data))
+}
+
+// full says whether the chunk should be committed before more is put into it.
+func (d *draft) full() bool {
+	if d.quiet() {
+		return d.messages >= chunkSilent
+	}
+	return d.messages >= chunkMessages || d.bytes >= chunkBytes
+}
+
+// quiet says that the draft has no events.
+func (d *draft) quiet() bool {
+	return len(d.about)+len(d.deleted)+len(d.arrived)+len(d.updated)+len(d.missing) == 0
+}
+
+// changed says whether there is anything to commit but the end of a step.
+func (d *draft) changed() bool { return !d.quiet() || len(d.touched) > 0 || d.moved }
+
+// known is how many messages of the server the state accounts for: those in the blocks
+// and those that are waited for.
+func (d *draft) known() int {
+	n := d.meta.Count + len(d.meta.Pending)
+	for idx := range d.touched {
+		n += len(d.blocks[idx]) - d.was[idx]
+	}
+	return n
+}
+
+// change is the commit that the draft has become. The draft MUST be restarted with the
+// committed meta before it is used again.
+func (d *draft) change() store.Change {
+	meta := d.meta
+	blocks := make(map[uint32][]store.Record, len(d.touched))
+	for idx := range d.touched {
+		meta.Replace(idx, d.was[idx], len(d.blocks[idx]))
+		blocks[idx] = d.blocks[idx]
+	}
+	slices.SortStableFunc(d.arrived, func(a, b arrivedEvent) int { return cmp.Compare(a.uid, b.uid) })
+	evs := make([]events.Event, 0, len(d.about)+len(d.deleted)+len(d.arrived)+len(d.updated)+len(d.missing))
+	evs = append(append(evs, d.about...), d.deleted...)
+	for _, a := range d.arrived {
+		evs = append(evs, a.ev)
+	}
+	evs = append(append(evs, d.updated...), d.missing...)
+	return store.Change{
+		Folders: []store.FolderChange{{Num: d.folder.Num, Version: d.base, Meta: meta, Blocks: blocks}},
+		Recent:  maps.Clone(d.recent),
+		Events:  evs,
+	}
+}

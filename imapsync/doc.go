@@ -1,0 +1,44 @@
+// Package imapsync watches accounts over IMAP and commits folder changes with the
+// events they cause.
+//
+// # Goroutines
+//
+// A [Manager] reconciles which accounts should be watched with which are, by leases; it
+// owns a goroutine for that, one that renews leases, one watchdog, one that records
+// proofs of life, and one per account: the worker. The worker owns its [Session] and
+// calls it alone; others may only Kick or Close it. No state outlives a worker but what
+// is in the store, so a worker that is killed at any line costs repeated work at most.
+//
+// # A pass
+//
+// A worker's life is pass, rest, pass. A pass lists the folders when that is due, asks
+// for numbers (LIST-STATUS, else STATUS) to find the folders that are dirty, takes a
+// step in each, and goes back to the main folder to rest in IDLE. Pushes are hints:
+// they say that something may have changed, never what.
+//
+// A step opens a folder with EXAMINE and asks what differs from the state: messages
+// above the cursor, flags (by CHANGEDSINCE with CONDSTORE, else by windows of UIDs),
+// and, when the number of messages does not come out as EXISTS, all UIDs. The answers
+// are told to a draft, which is pure: it compares, makes the events, and becomes one
+// commit, in which the cursors move together with the events.
+//
+// # Invariants
+//
+//   - A cursor moves only over what was consumed, in the commit with its events.
+//   - A deletion needs a complete list of UIDs whose number is that of EXISTS; a mass
+//     deletion needs it twice, half a minute apart, on a folder opened anew.
+//   - What the server names and does not hand out is waited for and said, never skipped.
+//   - One folder that refuses, one message that cannot be fetched, costs neither the
+//     other messages nor the session.
+//   - Only EXAMINE, STATUS, LIST, UID FETCH with PEEK, UID SEARCH, NOOP, IDLE and the
+//     login are used: nothing on the server changes by being watched.
+//
+// # What stands where
+//
+// RFC 3501 for everything; RFC 4731 (ESEARCH), RFC 5819 (LIST-STATUS), RFC 6154
+// (SPECIAL-USE), RFC 7162 section 3.1 (CONDSTORE) where the server has them, and as far
+// as it behaves. Not used yet: QRESYNC (RFC 7162 section 3.2), NOTIFY (RFC 5465),
+// OBJECTID (RFC 8474), Gmail's extensions, and the two-phase hold of moves: a message
+// that is moved is told as deleted and new, the second half linked to the first where
+// both are recent.
+package imapsync

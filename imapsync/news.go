@@ -1,0 +1,357 @@
+package imapsync
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/store"
+)
+
+// uidAhead is how far above the cursor UIDs are asked for without being named. It
+// stands in for `n:*`, which brings the newest message even when that is older than n;
+// a server that leaves larger gaps is found out by the count check.
+const uidAhead = 1 << 20
+
+// news looks for messages above the cursor.
+func (s *step) news(ctx context.Context) error {
+	m := &s.d.meta
+	n := max(m.UIDNext, 1)
+	want := int(s.w.sess.Exists()) - m.Skew - s.d.known() + s.expunged
+	last := n + uidAhead
+	if last < n {
+		last = ^uint32(0)
+	}
+	switch {
+	case s.fresh && s.sel.UIDNext != 0 && s.w.sess.Exists() == s.sel.Exists:
+		if s.sel.UIDNext <= n {
+			return nil // below n: rule 7, the count check finds out
+		}
+		last = s.sel.UIDNext - 1
+		want = int(min(last-n+1, 1<<30))
+	case want <= 0 && !s.hints.Exists:
+		return nil
+	}
+	return s.above(ctx, n, last, want)
+}
+
+// above announces the messages n..last, of which there are about want.
+func (s *step) above(ctx context.Context, n, last uint32, want int) error {
+	if want > s.limit() {
+		e, err := s.w.sess.UIDs(ctx, n, 0)
+		if err != nil {
+			return err
+		}
+		return s.fetchAll(ctx, e.UIDs)
+	}
+	var set imap.UIDSet
+	set.AddRange(imap.UID(n), imap.UID(last))
+	msgs, err := s.w.sess.Messages(ctx, set)
+	if err == nil {
+		return s.consume(ctx, msgs)
+	}
+	if !goesOn(err) {
+		s.f.limit = 1 // by name, one by one, on the next connection
+		return err
+	}
+	// The server refuses some message of the range: find out which.
+	e, err := s.w.sess.UIDs(ctx, n, 0)
+	if err != nil {
+		return err
+	}
+	return s.fetchAll(ctx, e.UIDs)
+}
+
+func (s *step) limit() int {
+	if s.f.limit > 0 {
+		return s.f.limit
+	}
+	return chunkMessages
+}
+
+// awaited asks again for UIDs that were announced and not handed out.
+func (s *step) awaited(ctx context.Context) error {
+	now := time.Now()
+	var due []uint32
+	for _, p := range s.d.meta.Pending {
+		if !now.Before(p.Next) {
+			due = append(due, p.UID)
+		}
+	}
+	return s.fetchAll(ctx, due)
+}
+
+// fetchAll announces the messages of these UIDs, which the server named. What it does
+// not hand out is waited for.
+func (s *step) fetchAll(ctx context.Context, uids []uint32) error {
+	for len(uids) > 0 {
+		k := min(s.limit(), len(uids))
+		chunk := uids[:k]
+		uids = uids[k:]
+		q := question{s: s}
+		msgs, err := q.ask(ctx, chunk)
+		if err != nil {
+			return err
+		}
+		if len(q.refused) > 1 && len(q.refused) == len(chunk) {
+			return q.err // all of them: it is the folder, not a message
+		}
+		if err := s.consume(ctx, msgs); err != nil {
+			return err
+		}
+		if err := s.absent(ctx, chunk, msgs, &q); err != nil {
+			return err
+		}
+		if s.f.limit > 0 {
+			s.f.limit = min(2*s.f.limit, chunkMessages)
+		}
+	}
+	return nil
+}
+
+// absent notes which UIDs of a chunk did not come.
+func (s *step) absent(ctx context.Context, asked []uint32, came []Message, q *question) error {
+	if len(came) == len(asked) {
+		return nil
+	}
+	now := time.Now()
+	for _, uid := range asked {
+		if slices.ContainsFunc(came, func(m Message) bool { return m.UID == uid }) {
+			continue
+		}
+		if err := s.load(ctx, uid); err != nil {
+			return err
+		}
+		if _, ok := s.d.record(uid); ok {
+			continue // known already; whether it is gone the count check says
+		}
+		reason, response := "notReturned", ""
+		if slices.Contains(q.refused, uid) {
+			reason, response = "serverError", responseOf(q.err)
+		}
+		s.d.miss(uid, now, reason, response)
+		// The cursor goes past it: Pending keeps it.
+		s.d.meta.UIDNext = max(s.d.meta.UIDNext, uid+1)
+	}
+	return nil
+}
+
+// question is a FETCH that is halved where the server refuses it.
+type question struct {
+	s       *step
+	refused []uint32 // refused even alone
+	came    int
+	err     error // why
+}
+
+// poisonTries is how often a single message may fail before less is asked of it.
+const poisonTries = 3
+
+func (q *question) ask(ctx context.Context, uids []uint32) ([]Message, error) {
+	f := q.s.f
+	if len(uids) == 1 && f.poison[uids[0]] >= poisonTries {
+		return q.askLess(ctx, uids[0])
+	}
+	msgs, err := q.s.w.sess.Messages(ctx, uidSet(uids))
+	switch {
+	case err == nil:
+		q.came += len(msgs)
+		return msgs, nil
+	case ctx.Err() != nil:
+		return nil, err
+	case len(uids) == 1:
+		if f.poison == nil {
+			f.poison = map[uint32]int{}
+		}
+		f.poison[uids[0]]++
+		if !goesOn(err) {
+			return nil, err
+		}
+		q.refused, q.err = append(q.refused, uids[0]), err
+		return msgs, nil
+	case !goesOn(err):
+		f.limit = max(1, len(uids)/2)
+		return nil, err
+	}
+	const giveUp = 8 // refused one by one and nothing came: it is not the messages
+	if q.came == 0 && len(q.refused) >= giveUp {
+		return nil, err
+	}
+	left := slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool {
+		return slices.ContainsFunc(msgs, func(m Message) bool { return m.UID == uid })
+	})
+	if len(left) == 0 {
+		return msgs, nil
+	}
+	for _, half := range [][]uint32{left[:len(left)/2], left[len(left)/2:]} {
+		if len(half) == 0 {
+			continue
+		}
+		more, err := q.ask(ctx, half)
+		if err != nil {
+			return nil, err
+		}
+		msgs = append(msgs, more...)
+	}
+	slices.SortFunc(msgs, func(a, b Message) int { return int(int64(a.UID) - int64(b.UID)) })
+	return msgs, nil
+}
+
+// askLess gets what a server gives of a message whose parts it cannot hand out.
+func (q *question) askLess(ctx context.Context, uid uint32) ([]Message, error) {
+	sess := q.s.w.sess
+	m := Message{UID: uid, Damaged: []string{"envelope", "bodyStructure", "headers"}}
+	ids, err := sess.Identities(ctx, uidSet([]uint32{uid}))
+	if err != nil && !goesOn(err) {
+		return nil, err
+	}
+	if err == nil && len(ids) == 1 {
+		i := ids[0]
+		m.Flags, m.FlagsKnown, m.InternalDate, m.Size, m.MessageID = i.Flags, i.FlagsKnown, i.InternalDate, i.Size, i.MessageID
+		return []Message{m}, nil
+	}
+	flags, ferr := sess.Flags(ctx, uidSet([]uint32{uid}), 0)
+	if ferr != nil && !goesOn(ferr) {
+		return nil, ferr
+	}
+	if ferr == nil && len(flags) == 1 {
+		m.Flags, m.FlagsKnown = flags[0].Flags, flags[0].Known
+		m.Damaged = append(m.Damaged, "internalDate", "size")
+		return []Message{m}, nil
+	}
+	q.refused, q.err = append(q.refused, uid), errors.Join(err, ferr)
+	return nil, nil
+}
+
+// consume tells the draft of messages, and commits when a chunk is full.
+func (s *step) consume(ctx context.Context, msgs []Message) error {
+	if len(msgs) == 0 {
+		return nil
+	}
+	uids := make([]uint32, len(msgs))
+	var idents []store.Identity
+	for i := range msgs {
+		uids[i] = msgs[i].UID
+		if id := identityOf(msgs[i].MessageID, msgs[i].Size); id != "" {
+			idents = append(idents, id)
+		}
+	}
+	if err := s.load(ctx, uids...); err != nil {
+		return err
+	}
+	places := map[store.Identity][]store.Place{}
+	if len(idents) > 0 {
+		var err error
+		if places, err = s.w.st.Recents(ctx, s.w.id, idents); err != nil {
+			return err
+		}
+		if places == nil {
+			places = map[store.Identity][]store.Place{}
+		}
+	}
+	for i := range msgs {
+		m := &msgs[i]
+		_, known := s.d.record(m.UID)
+		tell := s.d.announces(m.UID)
+		if known && !tell {
+			if m.FlagsKnown {
+				s.d.flags(m.UID, m.Flags)
+			}
+			continue
+		}
+		if !known && m.UID < s.d.meta.UIDNext && s.d.meta.Baseline != nil && m.UID < s.d.meta.Baseline.Top && !tell {
+			continue // the windows of the first look take it silently
+		}
+		ident := identityOf(m.MessageID, m.Size)
+		a, err := s.arrival(ctx, m, places[ident])
+		if err != nil {
+			return err
+		}
+		a.returned = !known && !tell && s.d.returning(m.UID)
+		a.backfill = tell && s.d.meta.Baseline.Reason == reasonAdded
+		payload := s.d.arrive(m, a)
+		if ident != "" {
+			places[ident] = s.d.recent[ident]
+			s.expect(m, payload, a.places)
+		}
+		if s.d.full() {
+			if err := s.write(ctx); err != nil {
+				return err
+			}
+			// Blocks that the rest of the batch touches may have been dropped.
+			if err := s.load(ctx, uids[i+1:]...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// arrival gathers what decides a message's origin.
+func (s *step) arrival(ctx context.Context, m *Message, places []store.Place) (arrival, error) {
+	a := arrival{look: s.f.lookedAt()}
+	for _, p := range places {
+		if p.Folder == s.f.Num && p.UID == m.UID {
+			continue // itself, announced before its folder was reset or its state lost
+		}
+		a.known = true
+		a.places = append(a.places, p)
+	}
+	for i := range a.places {
+		p := &a.places[i]
+		if p.Folder == s.f.Num || p.Linked || p.InternalDate != m.InternalDate.Unix() || m.InternalDate.IsZero() {
+			continue
+		}
+		from, gone, err := s.w.vanished(ctx, *p)
+		if err != nil {
+			return a, err
+		}
+		if !gone {
+			continue
+		}
+		src := s.w.site(from)
+		a.moved = append(a.moved, events.Related{
+			Event: events.MessageDeletedType, EventID: src.messageEvent(events.MessageDeletedType, &from.meta, p.UID),
+			ID: messageID(p.Folder, p.UID), UID: p.UID, Path: from.Path,
+			Evidence: events.EvidenceFingerprint, Confidence: "likely",
+		})
+	}
+	if len(a.moved) == 1 {
+		for i := range a.places {
+			if p := &a.places[i]; messageID(p.Folder, p.UID) == a.moved[0].ID {
+				p.Linked = true
+				if p.Gone == 0 {
+					p.Gone = time.Now().UnixMilli()
+				}
+			}
+		}
+	}
+	return a, nil
+}
+
+// vanished says whether a place that an identity was seen at belongs to a folder as it
+// now is, and its message has left it, in which case its messageDeleted was said.
+func (w *worker) vanished(ctx context.Context, p store.Place) (*folder, bool, error) {
+	f := w.byNum(p.Folder)
+	if f == nil || f.lost || f.meta.Unlooked || p.UID >= f.meta.UIDNext {
+		return nil, false, nil
+	}
+	if p.Event != string(w.site(f).messageEvent(events.MessageNewType, &f.meta, p.UID)) {
+		return nil, false, nil // another incarnation: no messageDeleted was said of it
+	}
+	idx := store.BlockOf(p.UID)
+	got, err := w.st.Blocks(ctx, w.id, f.Num, f.meta, idx)
+	if errors.Is(err, store.ErrCorrupt) {
+		f.lost, f.dirty = true, true
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	_, there := slices.BinarySearchFunc(got[idx], p.UID, compareUID)
+	return f, !there, nil
+}

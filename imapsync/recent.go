@@ -1,0 +1,63 @@
+package imapsync
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/store"
+)
+
+// existingAfter is how much older than the last look a message may be and still count
+// as one that arrived since (events.md section 4).
+const existingAfter = 24 * time.Hour
+
+// identityOf is what a message can be recognised by in another place; "" without a
+// Message-ID, which would make all messages of one size the same.
+func identityOf(messageID string, size int64) store.Identity {
+	if messageID == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(messageID + "\x00" + strconv.FormatInt(size, 10)))
+	return store.Identity(hex.EncodeToString(sum[:8]))
+}
+
+// arrival is what is known of a message that was found, beside what the server says.
+type arrival struct {
+	look     time.Time        // T0: the last complete look that did not show it; zero = none
+	backfill bool             // first look at the folder of a new account
+	returned bool             // its UID is below the cursor and nobody waited for it
+	known    bool             // its identity is a recent one
+	moved    []events.Related // vanished messages that it may have been, elsewhere
+	waited   *store.Pending   // it had been announced by the server before
+	places   []store.Place    // where its identity was seen, to be kept
+}
+
+// originOf says why a message is announced: the first row of events.md section 4 that
+// fits. A message that may have been one of several vanished ones is linked to none.
+func originOf(internalDate time.Time, a arrival) events.Origin {
+	switch {
+	case len(a.moved) == 1:
+		return events.OriginMoved
+	case a.returned:
+		return events.OriginReappeared
+	case a.backfill:
+		return events.OriginBackfill
+	case a.known, tooOld(internalDate, a.look):
+		return events.OriginExisting
+	}
+	return events.OriginNew
+}
+
+// tooOld says whether a message must have been somewhere before the look that did not
+// show it. Without a date or a look nobody can tell, and it errs towards new.
+func tooOld(internalDate, look time.Time) bool {
+	return !internalDate.IsZero() && !look.IsZero() && internalDate.Before(look.Add(-existingAfter))
+}
+
+// seemsLikeNew is true for an arrival outside of the folders that we write ourselves.
+func seemsLikeNew(o events.Origin, specialUse string) bool {
+	return o == events.OriginNew && specialUse != `\Sent` && specialUse != `\Drafts`
+}

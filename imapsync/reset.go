@@ -1,0 +1,169 @@
+package imapsync
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/store"
+)
+
+// turned is another UIDVALIDITY that was seen once.
+type turned struct {
+	value uint32
+	next  time.Time
+}
+
+const (
+	turnedWait   = 5 * time.Second // between the two looks at another UIDVALIDITY
+	resetsADay   = 5
+	resetBlocked = 6 * time.Hour
+	relinkWindow = 1000
+)
+
+// judgeValidity compares UIDVALIDITY with what is stored. A new value counts when it is
+// seen twice; none at all never resets a folder.
+func (s *step) judgeValidity() error {
+	f := s.f
+	if s.sel.UIDValidity == 0 || f.meta.UIDValidity == 0 || s.sel.UIDValidity == f.meta.UIDValidity {
+		f.turned = turned{}
+		return nil
+	}
+	now := time.Now()
+	if f.turned.value != s.sel.UIDValidity || now.Before(f.turned.next) {
+		if f.turned.value != s.sel.UIDValidity {
+			f.turned = turned{s.sel.UIDValidity, now.Add(turnedWait)}
+		}
+		return errAgain
+	}
+	resets := slices.DeleteFunc(slices.Clone(f.meta.Resets), func(t time.Time) bool { return now.Sub(t) > 24*time.Hour })
+	if len(resets) >= resetsADay {
+		f.turned = turned{}
+		return &Error{
+			Kind: ErrNo, Stage: StageCommand, Command: "EXAMINE",
+			Text: fmt.Sprintf("UIDVALIDITY changed %d times within a day", len(resets)+1),
+		}
+	}
+	s.turnedTo = true
+	return nil
+}
+
+// relink takes a folder in anew, under a new UIDVALIDITY or because its state is gone.
+// Messages that recent identities know are matched silently; of the rest those that
+// arrived since the last look are announced. All of it is one commit; a crash before
+// it begins anew.
+func (s *step) relink(ctx context.Context, reason string) error {
+	uids, complete, err := s.listed(ctx)
+	if err != nil {
+		return err
+	}
+	if !complete {
+		s.f.short.next = time.Now().Add(shortSteps[0])
+		return errAgain
+	}
+	old := s.f.meta
+	look := s.f.lookedAt()
+	if look.IsZero() {
+		look = s.w.listLook
+	}
+	m := store.FolderMeta{
+		Version: old.Version, Incarnation: old.Incarnation + 1, UIDValidity: s.sel.UIDValidity, UIDNext: max(s.sel.UIDNext, 1),
+		ModSeq: s.sel.ModSeq, Look: look, Audit: old.Audit,
+		Resets: append(slices.DeleteFunc(slices.Clone(old.Resets), func(t time.Time) bool {
+			return time.Since(t) > 24*time.Hour
+		}), time.Now().UTC()),
+	}
+	if old.Incarnation == 0 {
+		// What the folder's events were derived from is gone: any number but the old ones.
+		m.Incarnation = uint32(time.Now().Unix())
+	}
+	s.d.restart(m)
+	clear(s.d.blocks)
+	clear(s.d.was)
+	next := store.Baseline{Reason: reasonReset, Low: 1, ModSeq: s.sel.ModSeq}
+	matched := 0
+	for chunk := range slices.Chunk(uids, relinkWindow) {
+		var set imap.UIDSet
+		set.AddRange(imap.UID(chunk[0]), imap.UID(chunk[len(chunk)-1]))
+		ids, err := s.w.sess.Identities(ctx, set)
+		if err != nil {
+			return err
+		}
+		places, err := s.recents(ctx, ids, true)
+		if err != nil {
+			return err
+		}
+		for i := range ids {
+			one := &ids[i]
+			s.d.load(s.d.need(one.UID), nil)
+			s.d.silent(one.UID, one.Flags)
+			s.d.meta.UIDNext = max(s.d.meta.UIDNext, one.UID+1)
+			switch {
+			case s.match(one, places):
+				matched++
+			case !tooOld(one.InternalDate, look):
+				next.Announce = append(next.Announce, one.UID)
+			}
+		}
+		s.w.progress(ctx, len(ids))
+	}
+	next.Top = s.d.meta.UIDNext
+	s.d.meta.Baseline = &next
+	reset := events.MailboxReset{
+		Folder: s.d.mailbox(), UIDValidity: validity(m.UIDValidity), Reason: reason,
+		Messages: s.d.known(), Matched: matched, Announced: len(next.Announce),
+	}
+	if old.UIDValidity != 0 {
+		prev := validity(old.UIDValidity)
+		reset.PrevUIDValidity = &prev
+	}
+	s.d.tell(events.MailboxResetType, reset)
+	c := s.d.change()
+	c.Folders[0].Reset = true
+	if err := s.w.commit(ctx, c); err != nil {
+		return err
+	}
+	s.f.meta = c.Folders[0].Meta
+	s.f.meta.Version = c.Folders[0].Version + 1
+	s.f.lost, s.f.turned, s.turnedTo, s.f.look = false, turned{}, false, time.Time{}
+	s.w.met.resets.WithLabelValues(reason).Inc()
+	s.d.restart(s.f.meta)
+	clear(s.d.blocks)
+	clear(s.d.was)
+	if err := s.baseline(ctx); err != nil {
+		return err
+	}
+	if err := s.differences(ctx); err != nil {
+		return err
+	}
+	s.settled()
+	return nil
+}
+
+// match recognises a message by its identity and gives its place the new UID.
+func (s *step) match(m *IdentityOf, places map[store.Identity][]store.Place) bool {
+	ident := identityOf(m.MessageID, m.Size)
+	if ident == "" {
+		return false
+	}
+	list := places[ident]
+	for i := range list {
+		p := &list[i]
+		if p.Folder != s.f.Num || p.Gone != 0 || p.InternalDate != m.InternalDate.Unix() || p.Event == s.eventOf(m.UID) {
+			continue
+		}
+		p.UID, p.Event = m.UID, s.eventOf(m.UID)
+		s.d.remember(ident, list)
+		return true
+	}
+	return false
+}
+
+// eventOf is the messageNew that a message would have been announced with.
+func (s *step) eventOf(uid uint32) string {
+	return string(s.d.messageEvent(events.MessageNewType, &s.d.meta, uid))
+}

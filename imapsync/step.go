@@ -1,0 +1,298 @@
+package imapsync
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/postrider/postrider/store"
+)
+
+// folder is what a worker keeps of one folder between passes; the messages stay in the
+// store.
+type folder struct {
+	store.Folder
+	meta store.FolderMeta
+	lost bool // its state does not add up: to be relinked
+
+	dirty  bool
+	look   time.Time // last complete look, often newer than the stored one
+	active time.Time // last change that was seen
+	flagAt time.Time // T3: when flags are to be compared next
+
+	turned turned    // another UIDVALIDITY, waiting for its second look
+	doubt  *doubt    // a mass deletion, waiting for its second look
+	short  shortness // EXISTS and what can be listed disagree
+	limit  int       // messages to ask for at once; 0 = chunkMessages
+	poison map[uint32]int
+	askAt  time.Time // when STATUS is asked next
+	asked  int       // STATUS left out by the server, in a row
+}
+
+// retryAt is when the folder wants to be looked at again without a hint; zero = never.
+func (f *folder) retryAt() time.Time {
+	var at time.Time
+	earlier := func(t time.Time) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	if f.meta.Fail != nil {
+		return f.meta.Fail.Next
+	}
+	for _, p := range f.meta.Pending {
+		earlier(p.Next)
+	}
+	earlier(f.turned.next)
+	earlier(f.short.next)
+	if f.doubt != nil {
+		earlier(f.doubt.next)
+	}
+	return at
+}
+
+// blocked says whether the folder failed and its next try has not come.
+func (f *folder) blocked(now time.Time) bool {
+	return f.meta.Fail != nil && now.Before(f.meta.Fail.Next)
+}
+
+// lookedAt is T0 of events.md section 4.
+func (f *folder) lookedAt() time.Time {
+	if f.look.After(f.meta.Look) {
+		return f.look
+	}
+	return f.meta.Look
+}
+
+// step is one look at one folder: everything that is done between opening it and the
+// commit that moves its cursors.
+type step struct {
+	w     *worker
+	f     *folder
+	d     *draft
+	sel   Selected
+	fresh bool // the folder was opened for this step
+	hints Changes
+	again bool // something came meanwhile: one more step
+
+	expunged int // EXPUNGE responses that are not yet explained
+	wrote    bool
+
+	turnedTo bool     // UIDVALIDITY changed, for sure
+	uids     []uint32 // of the first look, while it goes on
+}
+
+// errAgain ends a step that found nothing wrong but cannot be finished now; the folder
+// says itself when it wants the next one.
+var errAgain = errors.New("to be looked at again")
+
+// step looks at a folder. With hints it believes that the folder is still open and
+// asks only what they suggest; without, it opens the folder anew and asks all.
+func (w *worker) step(ctx context.Context, f *folder, hints *Changes) error {
+	s := &step{w: w, f: f, d: newDraft(w.site(f), f.meta)}
+	if hints == nil || w.open != f || w.reopen {
+		s.fresh = true
+		if err := s.openFolder(ctx); err != nil {
+			return err
+		}
+	} else {
+		s.sel, s.hints, s.expunged = w.sel, *hints, hints.Expunged
+	}
+	switch {
+	case f.lost:
+		return s.relink(ctx, "syncStateLost")
+	case s.turnedTo:
+		return s.relink(ctx, "uidValidityChange")
+	case f.meta.Unlooked:
+		if err := s.firstLook(ctx); err != nil {
+			return err
+		}
+	}
+	if f.meta.Baseline != nil {
+		if err := s.baseline(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.differences(ctx); err != nil {
+		return err
+	}
+	s.settled()
+	return nil
+}
+
+// settled ends a step: what came meanwhile is for the next one, which in the folder
+// that is watched live the hints bring about.
+func (s *step) settled() {
+	s.f.dirty = s.again && s.f.Watched != watchedIdle
+}
+
+// differences finds what is new, changed and gone since the cursors, and moves them.
+func (s *step) differences(ctx context.Context) error {
+	if err := s.awaited(ctx); err != nil {
+		return err
+	}
+	before := s.d.meta.UIDNext
+	if err := s.news(ctx); err != nil {
+		return err
+	}
+	whole, err := s.changedFlags(ctx, before)
+	if err != nil {
+		return err
+	}
+	err = s.count(ctx)
+	if errors.Is(err, errAgain) || errors.Is(err, errMore) {
+		// What is positive is true without the count.
+		if cerr := s.commit(ctx); cerr != nil {
+			return cerr
+		}
+	}
+	if errors.Is(err, errMore) {
+		s.f.active = time.Now()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.complete(ctx, whole)
+}
+
+// openFolder opens the folder and judges its UIDVALIDITY.
+func (s *step) openFolder(ctx context.Context) error {
+	w, f := s.w, s.f
+	w.open = nil
+	sel, err := w.sess.Select(ctx, f.Raw)
+	if err != nil {
+		return err
+	}
+	w.sess.Changes() // hints so far are answered by what is asked next
+	w.open, w.sel, w.reopen = f, sel, false
+	s.sel = sel
+	if f.lost || f.meta.Unlooked {
+		return nil
+	}
+	return s.judgeValidity()
+}
+
+// complete moves the cursors that stand for the whole folder, behind the count check,
+// and commits if there is anything to say or the stored look is old.
+func (s *step) complete(ctx context.Context, flagsSeen bool) error {
+	f, now := s.f, time.Now()
+	m := &s.d.meta
+	old := *m
+	if s.fresh {
+		m.Snap = store.Snap{UIDValidity: s.sel.UIDValidity, UIDNext: s.sel.UIDNext, Messages: s.sel.Exists, ModSeq: s.sel.ModSeq}
+		if m.UIDValidity == 0 {
+			m.UIDValidity = s.sel.UIDValidity
+		}
+		// A value that was true before anything was asked, and only when all that
+		// changed up to it has been asked for.
+		if flagsSeen && s.sel.ModSeq > 0 && m.ModSeq != s.sel.ModSeq {
+			m.ModSeqPrev, m.ModSeq = m.ModSeq, s.sel.ModSeq
+		}
+	}
+	if f.meta.Fail != nil {
+		s.recovered()
+	}
+	f.look, f.doubt, f.short, f.limit, f.poison = now, nil, shortness{}, 0, nil
+	if s.d.changed() {
+		f.active = now
+	}
+	const storeLookEvery = time.Hour
+	if s.d.changed() || m.Snap != old.Snap || m.ModSeq != old.ModSeq || m.UIDValidity != old.UIDValidity ||
+		now.Sub(f.meta.Look) > storeLookEvery {
+		m.Look = now.UTC()
+		return s.write(ctx)
+	}
+	return nil
+}
+
+// commit writes what the draft holds, if it holds anything.
+func (s *step) commit(ctx context.Context) error {
+	if !s.d.changed() {
+		return nil
+	}
+	return s.write(ctx)
+}
+
+// write commits the draft and begins the next from what was committed.
+func (s *step) write(ctx context.Context) error {
+	c := s.d.change()
+	if err := s.w.commit(ctx, c); err != nil {
+		return err
+	}
+	meta := c.Folders[0].Meta
+	meta.Version = c.Folders[0].Version + 1
+	s.f.meta = meta
+	s.wrote = s.wrote || len(c.Events) > 0
+	s.d.restart(meta)
+	s.d.forget(64)
+	return nil
+}
+
+// load brings the blocks of these UIDs into the draft.
+func (s *step) load(ctx context.Context, uids ...uint32) error {
+	want := s.d.need(uids...)
+	if len(want) == 0 {
+		return nil
+	}
+	got, err := s.w.st.Blocks(ctx, s.w.id, s.f.Num, s.f.meta, want...)
+	if err != nil {
+		return s.corrupt(err)
+	}
+	s.d.load(want, got)
+	return nil
+}
+
+// corrupt marks a folder whose state does not add up; the next step relinks it.
+func (s *step) corrupt(err error) error {
+	if errors.Is(err, store.ErrCorrupt) {
+		s.f.lost, s.f.dirty = true, true
+	}
+	return err
+}
+
+// records goes over all stored messages, block by block, ascending.
+func (s *step) records(ctx context.Context, visit func(recs []store.Record) error) error {
+	const atOnce = 256
+	meta := s.f.meta
+	last := store.BlockOf(max(meta.UIDNext, s.d.meta.UIDNext))
+	if meta.Blocks <= 2*atOnce || int(last) > 8*meta.Blocks {
+		all, err := s.w.st.Blocks(ctx, s.w.id, s.f.Num, meta)
+		if err != nil {
+			return s.corrupt(err)
+		}
+		return s.visit(all, 0, last, visit)
+	}
+	for from := uint32(0); from <= last; from += atOnce {
+		to := min(from+atOnce-1, last)
+		var idx []uint32
+		for i := from; i <= to; i++ {
+			idx = append(idx, i)
+		}
+		some, err := s.w.st.Blocks(ctx, s.w.id, s.f.Num, meta, idx...)
+		if err != nil {
+			return s.corrupt(err)
+		}
+		if err := s.visit(some, from, to, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// visit hands out blocks in order, those of the draft in place of the stored ones.
+func (s *step) visit(stored map[uint32][]store.Record, from, to uint32, visit func([]store.Record) error) error {
+	for _, idx := range blockOrder(stored, s.d.blocks, from, to) {
+		recs, ok := s.d.blocks[idx]
+		if !ok {
+			recs = stored[idx]
+		}
+		if len(recs) == 0 {
+			continue
+		}
+		if err := visit(recs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
