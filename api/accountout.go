@@ -1,0 +1,204 @@
+package api
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/store"
+)
+
+// stamp is a time in an answer: UTC with milliseconds, or null.
+func stamp(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := events.TimeOf(t).String()
+	return &s
+}
+
+// AccountRow is an account in a list.
+type AccountRow struct {
+	Account         string        `json:"account"`
+	Name            string        `json:"name"`
+	Email           string        `json:"email"`
+	Type            string        `json:"type" enum:"imap,unset"`
+	State           string        `json:"state" enum:"init,connecting,syncing,connected,disconnected,authenticationError,connectError,paused,unset"`
+	Health          Health        `json:"health" enum:"ok,starting,degraded,down,action-needed,paused"`
+	LastError       *lastErrorOut `json:"lastError,omitempty"`
+	SyncTime        *string       `json:"syncTime" format:"date-time" doc:"end of the last whole pass"`
+	LastProvenAlive *string       `json:"lastProvenAlive" format:"date-time" doc:"last finished round trip on the watching connection"`
+}
+
+// accountOut is everything that is shown of an account.
+type accountOut struct {
+	AccountRow
+	Version    uint64      `json:"version"`
+	Epoch      int64       `json:"epoch"`
+	Path       []string    `json:"path" nullable:"false"`
+	Webhooks   string      `json:"webhooks,omitempty"`
+	Headers    []headerOut `json:"webhooksCustomHeaders,omitempty" nullable:"false"`
+	NotifyFrom *string     `json:"notifyFrom" format:"date-time"`
+	Metadata   *Object     `json:"metadata,omitempty"`
+	IMAP       *imapOut    `json:"imap,omitempty"`
+
+	Connections  int           `json:"connections"`
+	Owner        *string       `json:"owner" doc:"process that watches it"`
+	Sync         *syncOut      `json:"sync,omitempty"`
+	SyncError    *syncErrorOut `json:"syncError,omitempty"`
+	Capabilities []string      `json:"capabilities,omitempty" nullable:"false"`
+	Plan         []string      `json:"plan,omitempty" nullable:"false" doc:"what is watched how, in words"`
+	Paused       *pauseOut     `json:"paused,omitempty"`
+	Created      *string       `json:"created" format:"date-time"`
+	Updated      *string       `json:"updated" format:"date-time"`
+}
+
+type headerOut struct {
+	Key   string `json:"key"`
+	Value string `json:"value" doc:"masked"`
+}
+
+type pauseOut struct {
+	Reason string  `json:"reason"`
+	Since  *string `json:"since" format:"date-time"`
+}
+
+type lastErrorOut struct {
+	Kind        string  `json:"kind" doc:"what is broken: authDead, serverDown, silent, throttled, tls, config, folder, internal"`
+	Class       string  `json:"class"`
+	Service     string  `json:"service"`
+	Response    string  `json:"response,omitempty"`
+	Code        string  `json:"serverResponseCode,omitempty"`
+	Description string  `json:"description,omitempty"`
+	At          *string `json:"at" format:"date-time"`
+	Since       *string `json:"since" format:"date-time"`
+	Count       int     `json:"count"`
+	NextTry     *string `json:"nextTry" format:"date-time"`
+	Until       *string `json:"until" format:"date-time"`
+	Action      string  `json:"action,omitempty" doc:"a sentence to show a user"`
+	Docs        string  `json:"docs,omitempty"`
+}
+
+type syncOut struct {
+	Phase        string  `json:"phase"`
+	FoldersTotal int     `json:"foldersTotal"`
+	FoldersDone  int     `json:"foldersDone"`
+	Messages     int     `json:"messages"`
+	StartedAt    *string `json:"startedAt" format:"date-time"`
+}
+
+type syncErrorOut struct {
+	Path  string  `json:"path"`
+	Time  *string `json:"time" format:"date-time"`
+	Error string  `json:"error"`
+}
+
+type imapOut struct {
+	Host        string  `json:"host"`
+	Port        int     `json:"port"`
+	Secure      bool    `json:"secure"`
+	Plaintext   bool    `json:"plaintext,omitempty"`
+	Auth        authOut `json:"auth"`
+	TLS         *tlsOut `json:"tls,omitempty"`
+	Disabled    bool    `json:"disabled,omitempty"`
+	SentPath    string  `json:"sentMailPath,omitempty"`
+	DraftsPath  string  `json:"draftsMailPath,omitempty"`
+	JunkPath    string  `json:"junkMailPath,omitempty"`
+	TrashPath   string  `json:"trashMailPath,omitempty"`
+	ArchivePath string  `json:"archiveMailPath,omitempty"`
+}
+
+type authOut struct {
+	User        string `json:"user"`
+	Pass        string `json:"pass,omitempty" doc:"masked"`
+	AccessToken string `json:"accessToken,omitempty" doc:"masked"`
+}
+
+type tlsOut struct {
+	CA                 string   `json:"ca,omitempty"`
+	Pin                []string `json:"pin,omitempty" nullable:"false"`
+	MinVersion         string   `json:"minVersion,omitempty"`
+	RejectUnauthorized bool     `json:"rejectUnauthorized"`
+	ServerName         string   `json:"serverName,omitempty"`
+}
+
+// rowOf joins an account with its state.
+func rowOf(a store.Account, st store.State, silent time.Duration, now time.Time) AccountRow {
+	row := AccountRow{
+		Account: string(a.ID), Name: a.Name, Email: a.Email, Type: "imap", State: st.Status.State,
+		SyncTime: stamp(st.Status.SyncTime), LastProvenAlive: stamp(st.LastAlive),
+		Health: HealthOf(a, st.Status, st.LastAlive, silent, now),
+	}
+	if a.IMAP == nil {
+		row.Type = "unset"
+	}
+	switch {
+	case a.Paused != nil:
+		row.State = store.StatePaused
+	case a.IMAP == nil || a.IMAP.Disabled:
+		row.State = store.StateUnset
+	case row.State == "":
+		row.State = store.StateInit
+	}
+	if e := st.Status.LastError; e != nil {
+		row.LastError = &lastErrorOut{
+			Kind: e.Kind, Class: e.Class, Service: e.Service, Response: e.Response, Code: e.Code, Description: e.Description,
+			At: stamp(e.At), Since: stamp(e.Since), Count: e.Count, NextTry: stamp(e.NextTry), Until: stamp(e.Until),
+			Action: e.Action, Docs: e.Docs,
+		}
+	}
+	return row
+}
+
+// show is an account as GET answers it.
+func show(a store.Account, st store.State, silent time.Duration, now time.Time) accountOut {
+	out := accountOut{
+		AccountRow: rowOf(a, st, silent, now), Version: a.Version, Epoch: a.Epoch, Path: a.Paths,
+		NotifyFrom: stamp(a.NotifyFrom), Connections: st.Status.Connections,
+		Capabilities: st.Status.Capabilities, Plan: st.Status.Plan, Created: stamp(a.Created), Updated: stamp(a.Updated),
+	}
+	if st.Epoch != 0 {
+		out.Epoch = st.Epoch
+	}
+	if len(out.Path) == 0 {
+		out.Path = []string{"*"}
+	}
+	if !a.Webhooks.Empty() {
+		out.Webhooks = showURL(a.Webhooks)
+	}
+	for _, h := range a.Headers {
+		out.Headers = append(out.Headers, headerOut{h.Key, h.Value.String()})
+	}
+	if len(a.Metadata) > 0 {
+		m := Object(a.Metadata)
+		out.Metadata = &m
+	}
+	if a.IMAP != nil {
+		out.IMAP = showServer(*a.IMAP)
+	}
+	if st.Owner != "" {
+		out.Owner = &st.Owner
+	}
+	if p := st.Status.Sync; p.Phase != "" {
+		out.Sync = &syncOut{p.Phase, p.FoldersTotal, p.FoldersDone, p.Messages, stamp(p.StartedAt)}
+	}
+	if e := st.Status.SyncError; e != nil {
+		out.SyncError = &syncErrorOut{e.Path, stamp(e.Time), e.Error}
+	}
+	if a.Paused != nil {
+		out.Paused = &pauseOut{a.Paused.Reason, stamp(a.Paused.Since)}
+		out.Connections = 0
+	}
+	return out
+}
+
+func showServer(s store.Server) *imapOut {
+	out := &imapOut{
+		Host: s.Host, Port: s.Port, Secure: s.Secure, Plaintext: s.Plaintext, Disabled: s.Disabled,
+		Auth:     authOut{s.User, s.Pass.String(), s.AccessToken.String()},
+		SentPath: s.Roles.Sent, DraftsPath: s.Roles.Drafts, JunkPath: s.Roles.Junk, TrashPath: s.Roles.Trash, ArchivePath: s.Roles.Archive,
+	}
+	if t := s.TLS; t.CA != "" || len(t.Pin) > 0 || t.MinVersion != "" || t.ServerName != "" || t.InsecureSkipVerify {
+		out.TLS = &tlsOut{t.CA, t.Pin, t.MinVersion, !t.InsecureSkipVerify, t.ServerName}
+	}
+	return out
+}

@@ -1,0 +1,177 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/postrider/postrider/store"
+	"github.com/postrider/postrider/store/secret"
+)
+
+// settingsIn are the settings in a request. The fields are those of store.Settings; a
+// test compares the names.
+type settingsIn struct {
+	Webhooks        Opt[string]     `json:"webhooks,omitempty" maxLength:"2048" doc:"URL of the built-in webhook route; null or empty removes it"`
+	WebhooksEnabled Opt[bool]       `json:"webhooksEnabled,omitempty" doc:"default true"`
+	WebhookEvents   Opt[[]string]   `json:"webhookEvents,omitempty" maxItems:"200" doc:"events for the built-in route; default all, which * stands for"`
+	InboxNewOnly    Opt[bool]       `json:"inboxNewOnly,omitempty" doc:"messageNew only where it is in the inbox"`
+	Headers         Opt[[]headerIn] `json:"webhooksCustomHeaders,omitempty" maxItems:"50"`
+	ServiceURL      Opt[string]     `json:"serviceUrl,omitempty" maxLength:"2048" doc:"where this installation is reached"`
+	ServiceSecret   Opt[string]     `json:"serviceSecret,omitempty" minLength:"16" maxLength:"256" writeOnly:"true" doc:"key of the emailengine signature"`
+	StallAfter      Opt[int]        `json:"stallAfter,omitempty" minimum:"60" maximum:"86400" doc:"seconds without proof of life before accountStalled; default 600"`
+	NewFolderLimit  Opt[int]        `json:"newFolderLimit,omitempty" minimum:"0" maximum:"1000000" doc:"messages that a folder found later may hold to have all of them announced; default 1000"`
+	AuthFailingDays Opt[int]        `json:"authFailingDays,omitempty" minimum:"1" maximum:"365" doc:"days of refused credentials before an account pauses itself; default 3"`
+}
+
+// settingsOut are the settings in an answer; those that were not asked for are absent.
+type settingsOut struct {
+	Webhooks        *string      `json:"webhooks,omitempty" doc:"password and query values are masked"`
+	WebhooksEnabled *bool        `json:"webhooksEnabled,omitempty"`
+	WebhookEvents   *[]string    `json:"webhookEvents,omitempty"`
+	InboxNewOnly    *bool        `json:"inboxNewOnly,omitempty"`
+	Headers         *[]headerOut `json:"webhooksCustomHeaders,omitempty"`
+	ServiceURL      *string      `json:"serviceUrl,omitempty"`
+	ServiceSecret   *string      `json:"serviceSecret,omitempty" doc:"masked"`
+	StallAfter      *int         `json:"stallAfter,omitempty"`
+	NewFolderLimit  *int         `json:"newFolderLimit,omitempty"`
+	AuthFailingDays *int         `json:"authFailingDays,omitempty"`
+}
+
+// settingsQuery names the settings that are wanted; none means all.
+type settingsQuery struct {
+	Webhooks        bool `query:"webhooks"`
+	WebhooksEnabled bool `query:"webhooksEnabled"`
+	WebhookEvents   bool `query:"webhookEvents"`
+	InboxNewOnly    bool `query:"inboxNewOnly"`
+	Headers         bool `query:"webhooksCustomHeaders"`
+	ServiceURL      bool `query:"serviceUrl"`
+	ServiceSecret   bool `query:"serviceSecret"`
+	StallAfter      bool `query:"stallAfter"`
+	NewFolderLimit  bool `query:"newFolderLimit"`
+	AuthFailingDays bool `query:"authFailingDays"`
+}
+
+type settingsShown struct {
+	Body settingsOut
+}
+
+type settingsUpdate struct {
+	Body settingsIn
+}
+
+type settingsUpdated struct {
+	Body updatedBody
+}
+
+type updatedBody struct {
+	Updated []string `json:"updated" nullable:"false" doc:"names of what was written"`
+}
+
+func (s *Server) settingRoutes() {
+	register(s, huma.Operation{
+		OperationID: "getSettings", Method: http.MethodGet, Path: "/v1/settings", Tags: []string{"settings"},
+		Summary: "Read settings", Description: "Those named in the query by true, or all.",
+	}, []string{scopeSettings}, s.getSettings)
+	register(s, huma.Operation{
+		OperationID: "updateSettings", Method: http.MethodPost, Path: "/v1/settings", Tags: []string{"settings"},
+		Summary: "Change settings", Description: "All that are given, or none; null gives the default back. They take effect within 5 seconds on all processes.",
+	}, []string{scopeSettings}, s.updateSettings)
+}
+
+func (s *Server) getSettings(ctx context.Context, q *settingsQuery) (*settingsShown, error) {
+	set, err := s.o.Store.Settings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := *q == settingsQuery{}
+	hook, key := showURL(set.Webhooks), set.ServiceSecret.String()
+	if set.Webhooks.Empty() {
+		hook = ""
+	}
+	headers := make([]headerOut, 0, len(set.WebhooksCustomHeaders))
+	for _, h := range set.WebhooksCustomHeaders {
+		headers = append(headers, headerOut{h.Key, h.Value.String()})
+	}
+	names := slices.Clone(set.WebhookEvents)
+	if names == nil {
+		names = []string{}
+	}
+	return &settingsShown{settingsOut{
+		Webhooks:        wanted(all || q.Webhooks, hook),
+		WebhooksEnabled: wanted(all || q.WebhooksEnabled, set.WebhooksEnabled),
+		WebhookEvents:   wanted(all || q.WebhookEvents, names),
+		InboxNewOnly:    wanted(all || q.InboxNewOnly, set.InboxNewOnly),
+		Headers:         wanted(all || q.Headers, headers),
+		ServiceURL:      wanted(all || q.ServiceURL, set.ServiceURL),
+		ServiceSecret:   wanted(all || q.ServiceSecret, key),
+		StallAfter:      wanted(all || q.StallAfter, set.StallAfter),
+		NewFolderLimit:  wanted(all || q.NewFolderLimit, set.NewFolderLimit),
+		AuthFailingDays: wanted(all || q.AuthFailingDays, set.AuthFailingDays),
+	}}, nil
+}
+
+func wanted[T any](yes bool, v T) *T {
+	if !yes {
+		return nil
+	}
+	return &v
+}
+
+func (s *Server) updateSettings(ctx context.Context, in *settingsUpdate) (*settingsUpdated, error) {
+	b := in.Body
+	if b.Webhooks.Value != "" {
+		if err := s.checkTarget("body.webhooks", b.Webhooks.Value); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.checkHeaders("body.webhooksCustomHeaders", b.Headers.Value); err != nil {
+		return nil, err
+	}
+	if masked(secret.New(b.ServiceSecret.Value)) {
+		return nil, maskedAt("body.serviceSecret")
+	}
+	if b.ServiceSecret.Null {
+		return nil, invalid("body.serviceSecret", "Invalid", "can be changed, not removed")
+	}
+	values := map[string]json.RawMessage{}
+	for name, field := range map[string]interface {
+		raw() (json.RawMessage, bool)
+	}{
+		"webhooks": b.Webhooks, "webhooksEnabled": b.WebhooksEnabled, "webhookEvents": b.WebhookEvents,
+		"inboxNewOnly": b.InboxNewOnly, "webhooksCustomHeaders": b.Headers, "serviceUrl": b.ServiceURL,
+		"serviceSecret": b.ServiceSecret, "stallAfter": b.StallAfter, "newFolderLimit": b.NewFolderLimit,
+		"authFailingDays": b.AuthFailingDays,
+	} {
+		if raw, ok := field.raw(); ok {
+			values[name] = raw
+		}
+	}
+	updated, err := s.o.Store.UpdateSettings(ctx, values)
+	if bad, ok := errors.AsType[*store.SettingError](err); ok {
+		return nil, invalid("body."+bad.Key, "Invalid", "%s", bad.Problem)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if updated == nil {
+		updated = []string{}
+	}
+	return &settingsUpdated{updatedBody{updated}}, nil
+}
+
+// raw is the JSON of a value that was said.
+func (o Opt[T]) raw() (json.RawMessage, bool) {
+	if !o.Set {
+		return nil, false
+	}
+	if o.Null {
+		return json.RawMessage("null"), true
+	}
+	b, err := json.Marshal(o.Value)
+	return b, err == nil
+}
