@@ -1,0 +1,78 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	inFlight = 8 * time.Second  // requests in flight get it at shutdown
+	stopping = 10 * time.Second // then handlers write what became of them
+)
+
+// Server is the asynq server of carriers.
+type Server struct {
+	core      *core
+	deliverer *Deliverer
+	asynq     *asynq.Server
+	ctx       context.Context // of all handlers
+	cancel    context.CancelCauseFunc
+}
+
+func newServer(c *core, rdb redis.UniversalClient, d *Deliverer) *Server {
+	s := &Server{core: c, deliverer: d}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.asynq = asynq.NewServerFromRedisClient(rdb, asynq.Config{
+		Concurrency:              c.cfg.Concurrency,
+		Queues:                   map[string]int{Queue: 1},
+		BaseContext:              func() context.Context { return s.ctx },
+		TaskCheckInterval:        c.cfg.TaskCheck,
+		DelayedTaskCheckInterval: c.cfg.DelayedCheck,
+		RetryDelayFunc:           retryDelay,
+		ShutdownTimeout:          stopping,
+		Logger:                   asynqLog{c.log},
+		LogLevel:                 asynq.WarnLevel,
+	})
+	return s
+}
+
+// Start begins to take tasks. It returns at once.
+func (s *Server) Start() error {
+	if err := s.asynq.Start(asynq.HandlerFunc(s.deliverer.ProcessTask)); err != nil {
+		return fmt.Errorf("start webhook server: %w", err)
+	}
+	return nil
+}
+
+// Shutdown takes no new task, gives requests in flight 8 s, cuts the rest as interrupted,
+// and returns when every handler has ended, 11 s later at most. Call it once, after Start.
+func (s *Server) Shutdown() {
+	s.deliverer.draining.Store(true)
+	cut := time.AfterFunc(inFlight, func() { s.cancel(errInterrupted) })
+	defer cut.Stop()
+	s.asynq.Shutdown()
+	s.cancel(errInterrupted)
+	ctx, stop := context.WithTimeout(context.Background(), relayFlush)
+	defer stop()
+	if err := s.core.store.DispatchRetire(ctx, s.core.proc); err != nil {
+		s.core.log.Debug("retire", "err", err)
+	}
+}
+
+// asynqLog passes asynq's words on. It warns of every retry, which is no news to us: what
+// it says below error is debug.
+type asynqLog struct{ log *slog.Logger }
+
+func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq", "msg", fmt.Sprint(args...)) }
+func (l asynqLog) Info(args ...any)  { l.log.Debug("asynq", "msg", fmt.Sprint(args...)) }
+func (l asynqLog) Warn(args ...any)  { l.log.Debug("asynq", "msg", fmt.Sprint(args...)) }
+func (l asynqLog) Error(args ...any) { l.log.Error("asynq", "err", fmt.Sprint(args...)) }
+
+// Fatal is never called by the parts of asynq we use; ending the program is not its
+// business.
+func (l asynqLog) Fatal(args ...any) { l.log.Error("asynq", "err", fmt.Sprint(args...)) }

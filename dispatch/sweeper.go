@@ -1,0 +1,262 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/store"
+)
+
+const (
+	beatEvery  = 3 * time.Second
+	beatTTL    = 10 * time.Second
+	sweepTTL   = 15 * time.Second
+	fullRound  = 12 // every twelfth round looks at all routes, not only at those that may have work
+	dropSlice  = 500
+	goneRounds = 2 // rounds in which a route must be missing before its lanes are dropped
+)
+
+// Sweeper sees to it that a lane with work has a carrier. Every process runs one; one of
+// them sweeps, by lease. It also keeps the process's heartbeat and the alarms of gates.
+type Sweeper struct {
+	core  *core
+	alive []string
+	beat  time.Time
+	round int
+	gone  map[string]int // routes with work that are in no snapshot → rounds in a row
+}
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.core.alarms.run(ctx, func(id string) { s.wake(ctx, id) }) })
+	s.gone = map[string]int{}
+	tick := time.NewTicker(min(beatEvery, s.core.cfg.Sweep))
+	defer tick.Stop()
+	var swept time.Time
+	for {
+		s.heartbeat(ctx)
+		if time.Since(swept) >= s.core.cfg.Sweep-beatEvery/10 {
+			swept = time.Now()
+			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+				s.core.log.Warn("sweep", "err", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			wg.Wait()
+			s.end(context.WithoutCancel(ctx))
+			return nil
+		}
+	}
+}
+
+// heartbeat says that the process lives; what it hears of the others is used at the next
+// sweep.
+func (s *Sweeper) heartbeat(ctx context.Context) {
+	alive, err := s.core.store.DispatchBeat(ctx, s.core.proc, beatTTL)
+	if err != nil {
+		s.alive = nil // unknown: only leases count
+		return
+	}
+	s.alive, s.beat = alive, time.Now()
+}
+
+// end lets another process sweep at once. The heartbeat ends by itself: the server of
+// this process may still have requests in flight.
+func (s *Sweeper) end(ctx context.Context) {
+	ctx, stop := context.WithTimeout(ctx, relayFlush)
+	defer stop()
+	if err := s.core.store.ReleaseSweeper(ctx, s.core.proc); err != nil {
+		s.core.log.Debug("release sweeper", "err", err)
+	}
+}
+
+func (s *Sweeper) sweep(ctx context.Context) error {
+	err := s.core.store.AcquireSweeper(ctx, s.core.proc, sweepTTL)
+	if errors.Is(err, store.ErrLeaseHeld) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	routes, err := s.core.table.Routes(ctx)
+	if err != nil {
+		return err
+	}
+	ids, err := s.core.store.RouteIDsWithWork(ctx)
+	if err != nil {
+		return err
+	}
+	hinted := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		hinted[id] = true
+	}
+	if s.round++; s.round%fullRound == 1 {
+		ids = append(ids, routes.IDs()...)
+	}
+	s.core.m.sweeps.WithLabelValues("rounds").Inc()
+	what := store.SweepLive
+	if len(s.alive) == 0 {
+		what = store.SweepLate
+	}
+	work := map[string]bool{}
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if _, done := work[id]; done {
+			continue
+		}
+		r, ok := routes.Route(id)
+		if !ok {
+			work[id] = true
+			if err := s.dropGone(ctx, id, work); err != nil {
+				return err
+			}
+			continue
+		}
+		delete(s.gone, id)
+		busy, err := s.route(ctx, r, what)
+		if err != nil {
+			return err
+		}
+		work[id] = busy
+	}
+	for id, busy := range work {
+		if busy == hinted[id] {
+			delete(work, id)
+		}
+	}
+	return s.core.store.HintWork(ctx, work)
+}
+
+// route sweeps one route and says whether it may have work.
+func (s *Sweeper) route(ctx context.Context, r store.Route, what string) (bool, error) {
+	rep, swept, work, err := s.core.store.SweepLanes(ctx, ref(r), what, s.alive)
+	if err != nil {
+		return false, err
+	}
+	if swept > 0 {
+		s.core.m.carrierLost.Add(float64(swept))
+		s.core.m.sweeps.WithLabelValues("lanes").Add(float64(swept))
+		s.core.log.Info("lanes without carrier", "route", r.ID, "lanes", swept)
+	}
+	s.core.carriers.release(ctx, r, rep.Released, nil)
+	s.core.after(ctx, r, rep)
+	if work {
+		if err := s.core.announce(ctx, r); err != nil {
+			return true, err
+		}
+	}
+	return work, nil
+}
+
+// dropGone drops what is pending for a route that is no more.
+func (s *Sweeper) dropGone(ctx context.Context, id string, work map[string]bool) error {
+	if s.gone[id]++; s.gone[id] < goneRounds {
+		return nil
+	}
+	total := 0
+	for {
+		n, version, end, err := s.core.store.DropRoute(ctx, id, dropSlice)
+		if err != nil {
+			return err
+		}
+		total += n
+		if !end {
+			continue
+		}
+		delete(s.gone, id)
+		work[id] = false
+		if total == 0 {
+			return nil
+		}
+		s.core.log.Info("route is gone, its deliveries are dropped", "route", id, "deliveries", total)
+		s.core.m.deliveries.WithLabelValues(store.RouteAccount, store.DeliveryDropped, "routeDeleted").Add(float64(total))
+		data := events.WebhookDropped{Route: events.Route{ID: id}, Count: total, Reason: "routeDeleted"}
+		_, err = s.core.store.AppendOnce(ctx, "", events.Event{
+			Type: data.EventType(), ID: events.NewID("", 0, data.EventType(), id, events.Uint(version)), Data: data,
+		})
+		return err
+	}
+}
+
+// wake looks at a route whose gate may open now.
+func (s *Sweeper) wake(ctx context.Context, id string) {
+	routes, err := s.core.table.Routes(ctx)
+	if err != nil {
+		return // the sweep comes by anyway
+	}
+	r, ok := routes.Route(id)
+	if !ok {
+		return
+	}
+	rep, _, _, err := s.core.store.SweepLanes(ctx, ref(r), store.SweepNone, nil)
+	if err != nil {
+		return
+	}
+	s.core.carriers.release(ctx, r, rep.Released, nil)
+	s.core.after(ctx, r, rep)
+}
+
+// alarms remember when gates want to be looked at. It is safe for concurrent use; run
+// owns the timer.
+type alarms struct {
+	mu   sync.Mutex
+	due  map[string]time.Time
+	kick chan struct{}
+}
+
+func newAlarms() *alarms {
+	return &alarms{due: map[string]time.Time{}, kick: make(chan struct{}, 1)}
+}
+
+// set never blocks. One alarm is kept per route: the last one set.
+func (a *alarms) set(route string, at time.Time) {
+	a.mu.Lock()
+	a.due[route] = at
+	a.mu.Unlock()
+	select {
+	case a.kick <- struct{}{}:
+	default:
+	}
+}
+
+// next takes the alarms that are due, and says when the next one is.
+func (a *alarms) next(now time.Time) (due []string, wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	wait = time.Hour
+	for id, at := range a.due {
+		if d := at.Sub(now); d > 0 {
+			wait = min(wait, d)
+			continue
+		}
+		due = append(due, id)
+		delete(a.due, id)
+	}
+	return due, wait
+}
+
+func (a *alarms) run(ctx context.Context, ring func(route string)) {
+	for {
+		due, wait := a.next(time.Now())
+		for _, id := range due {
+			ring(id)
+		}
+		t := time.NewTimer(wait + 5*time.Millisecond) // Redis' clock cuts what ours rounds
+		select {
+		case <-t.C:
+		case <-a.kick:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		t.Stop()
+	}
+}
