@@ -24,8 +24,9 @@ type Memory struct {
 	pipe *pipeListener
 	wg   sync.WaitGroup
 
-	mu   sync.Mutex
-	addr *net.TCPAddr
+	mu    sync.Mutex
+	addr  *net.TCPAddr
+	idles map[chan struct{}]struct{} // of sessions in IDLE, cap 1 each
 }
 
 var _ Mailbox = (*Memory)(nil)
@@ -39,8 +40,6 @@ func NewMemory(user, pass string) (*Memory, error) {
 			return nil, fmt.Errorf("create %q: %w", name, err)
 		}
 	}
-	mem := imapmemserver.New()
-	mem.AddUser(u)
 	caps := imap.CapSet{}
 	for _, c := range []imap.Cap{
 		imap.CapIMAP4rev1, imap.CapNamespace, imap.CapUIDPlus, imap.CapESearch, imap.CapListExtended,
@@ -48,10 +47,10 @@ func NewMemory(user, pass string) (*Memory, error) {
 	} {
 		caps[c] = struct{}{}
 	}
-	m := &Memory{pipe: newPipeListener()}
+	m := &Memory{pipe: newPipeListener(), idles: map[chan struct{}]struct{}{}}
 	m.srv = imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			return mem.NewSession(), nil, nil
+			return &memorySession{m: m, user: u}, nil, nil
 		},
 		Caps:         caps,
 		InsecureAuth: true,
@@ -120,6 +119,93 @@ func (m *Memory) Close() error {
 	return err
 }
 
+// changed tells sessions in IDLE to look at what is queued for them.
+func (m *Memory) changed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for ch := range m.idles {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// memorySession is a session of the memory server whose IDLE also tells what changed
+// before it began; the server's own waits for the next change.
+type memorySession struct {
+	*imapmemserver.UserSession // nil before login
+	m                          *Memory
+	user                       *imapmemserver.User
+}
+
+var (
+	_ imapserver.SessionIMAP4rev2 = (*memorySession)(nil)
+	_ imapserver.SessionMove      = (*memorySession)(nil)
+)
+
+// Login implements imapserver.Session.
+func (s *memorySession) Login(user, pass string) error {
+	if err := s.user.Login(user, pass); err != nil {
+		return err
+	}
+	s.UserSession = imapmemserver.NewUserSession(s.user)
+	return nil
+}
+
+// Append implements imapserver.Session.
+func (s *memorySession) Append(folder string, r imap.LiteralReader, o *imap.AppendOptions) (*imap.AppendData, error) {
+	defer s.m.changed()
+	return s.UserSession.Append(folder, r, o)
+}
+
+// Store implements imapserver.Session.
+func (s *memorySession) Store(w *imapserver.FetchWriter, set imap.NumSet, f *imap.StoreFlags, o *imap.StoreOptions) error {
+	defer s.m.changed()
+	return s.UserSession.Store(w, set, f, o)
+}
+
+// Expunge implements imapserver.Session.
+func (s *memorySession) Expunge(w *imapserver.ExpungeWriter, uids *imap.UIDSet) error {
+	defer s.m.changed()
+	return s.UserSession.Expunge(w, uids)
+}
+
+// Copy implements imapserver.Session.
+func (s *memorySession) Copy(set imap.NumSet, to string) (*imap.CopyData, error) {
+	defer s.m.changed()
+	return s.UserSession.Copy(set, to)
+}
+
+// Move implements imapserver.SessionMove.
+func (s *memorySession) Move(w *imapserver.MoveWriter, set imap.NumSet, to string) error {
+	defer s.m.changed()
+	return s.UserSession.Move(w, set, to)
+}
+
+// Idle implements imapserver.Session.
+func (s *memorySession) Idle(w *imapserver.UpdateWriter, stop <-chan struct{}) error {
+	ch := make(chan struct{}, 1)
+	s.m.mu.Lock()
+	s.m.idles[ch] = struct{}{}
+	s.m.mu.Unlock()
+	defer func() {
+		s.m.mu.Lock()
+		delete(s.m.idles, ch)
+		s.m.mu.Unlock()
+	}()
+	for {
+		if err := s.Poll(w, true); err != nil {
+			return err
+		}
+		select {
+		case <-ch:
+		case <-stop:
+			return nil
+		}
+	}
+}
+
 // pipeListener hands out the server's ends of pipes.
 type pipeListener struct {
 	conns chan net.Conn
@@ -167,5 +253,5 @@ type pipeAddr struct{}
 func (pipeAddr) Network() string { return "pipe" }
 func (pipeAddr) String() string  { return "pipe" }
 
-// Date is a fixed INTERNALDATE for appended messages.
-var Date = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+// Date is a fixed INTERNALDATE for appended messages; Dovecot takes none of the future.
+var Date = time.Date(2024, 5, 6, 10, 0, 0, 0, time.UTC)

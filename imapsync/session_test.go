@@ -1,0 +1,398 @@
+package imapsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/imapsync/imaptest"
+	"github.com/postrider/postrider/store"
+	"github.com/postrider/postrider/store/secret"
+)
+
+// sessionServer is a server of the conformance suite.
+type sessionServer struct {
+	name     string
+	box      imaptest.Mailbox
+	secure   bool // STARTTLS
+	condStore bool
+	roles    string // where its roles come from
+}
+
+// eachServer runs the suite's part on every server, each time with an empty mailbox.
+func eachServer(t *testing.T, f func(*testing.T, sessionServer)) {
+	t.Run("memory", func(t *testing.T) {
+		f(t, sessionServer{name: "memory", box: imaptest.StartMemory(t), roles: "name"})
+	})
+	t.Run("dovecot", func(t *testing.T) {
+		f(t, sessionServer{name: "dovecot", box: imaptest.StartDovecot(t).User("jo", "secret"), secure: true, condStore: true, roles: "extension"})
+	})
+}
+
+func (s sessionServer) account() store.Server {
+	srv := s.box.Server()
+	return store.Server{
+		Host: srv.Host, Port: srv.Port, User: srv.User, Pass: secret.New(srv.Pass),
+		Plaintext: !s.secure, TLS: store.ServerTLS{CA: srv.CA},
+	}
+}
+
+func (s sessionServer) open(t *testing.T) Session {
+	t.Helper()
+	d := NewDialer(DialerOptions{AllowPlaintext: true, ClientVersion: "test"})
+	sess, err := d.Dial(t.Context(), s.account())
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	t.Cleanup(sess.Close)
+	return sess
+}
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func uids(from, to uint32) imap.UIDSet {
+	var set imap.UIDSet
+	set.AddRange(imap.UID(from), imap.UID(to))
+	return set
+}
+
+func TestSession(t *testing.T) {
+	eachServer(t, func(t *testing.T, srv sessionServer) {
+		ctx := t.Context()
+		for i := range 5 {
+			id := fmt.Sprintf("m%d@example.com", i+1)
+			_, err := srv.box.Append(ctx, "INBOX", imaptest.Message(id, "Grüße "+id), []string{`\Seen`, "work"}, imaptest.Date)
+			ok(t, err)
+		}
+		ok(t, srv.box.CreateFolder(ctx, "Projekte/Grün & Blau"))
+		ok(t, srv.box.Expunge(ctx, "INBOX", 2))
+		s := srv.open(t)
+
+		t.Run("info", func(t *testing.T) {
+			info := s.Info()
+			if !info.Idle || !info.UIDPlus || !info.ListStatus || !info.ESearch || info.CondStore != srv.condStore {
+				t.Errorf("info = %+v", info)
+			}
+			if !slices.IsSorted(info.Capabilities) || slices.Contains(info.Capabilities, "IMAP4rev2") {
+				t.Errorf("capabilities = %v", info.Capabilities)
+			}
+			if srv.name == "dovecot" && info.ServerName != "Dovecot" {
+				t.Errorf("server name %q", info.ServerName)
+			}
+		})
+		t.Run("folders_with_status_and_roles", func(t *testing.T) {
+			folders := must[[]Listed](t)(s.Folders(ctx))
+			roles := map[string]string{}
+			for _, f := range folders {
+				if f.SpecialUse != "" {
+					roles[f.SpecialUse] = f.Path
+				}
+				if f.SpecialUse != "" && f.SpecialUse != RoleInbox && f.SpecialUseSource != srv.roles {
+					t.Errorf("%s: role from %q, want %q", f.Path, f.SpecialUseSource, srv.roles)
+				}
+				if f.Selectable && f.Status == nil {
+					t.Errorf("%s: no status", f.Path)
+				}
+			}
+			want := map[string]string{RoleInbox: "INBOX", RoleSent: "Sent", RoleDrafts: "Drafts", RoleTrash: "Trash", RoleJunk: "Junk", RoleArchive: "Archive"}
+			if diff := cmp.Diff(want, roles); diff != "" {
+				t.Errorf("roles (-want +got):\n%s", diff)
+			}
+			i := slices.IndexFunc(folders, func(f Listed) bool { return f.Path == "INBOX" })
+			if i < 0 {
+				t.Fatal("no INBOX")
+			}
+			st := *folders[i].Status
+			if !st.HasMessages || st.Messages != 4 || !st.HasUIDNext || st.UIDNext != 6 || !st.HasUIDValidity || st.HasModSeq != srv.condStore {
+				t.Errorf("status = %+v", st)
+			}
+		})
+		t.Run("names_beyond_ascii_can_be_addressed", func(t *testing.T) {
+			folders := must[[]Listed](t)(s.Folders(ctx))
+			i := slices.IndexFunc(folders, func(f Listed) bool { return f.Path == "Projekte/Grün & Blau" })
+			if i < 0 || folders[i].Delimiter != "/" {
+				t.Fatalf("folder is not listed: %+v", folders)
+			}
+			st := must[Status](t)(s.Status(ctx, folders[i].Raw))
+			if !st.HasMessages || st.Messages != 0 {
+				t.Errorf("status = %+v", st)
+			}
+			sel := must[Selected](t)(s.Select(ctx, folders[i].Raw))
+			if sel.Exists != 0 || sel.UIDValidity == 0 {
+				t.Errorf("selected = %+v", sel)
+			}
+			enum := must[Enumeration](t)(s.UIDs(ctx, 1, 0))
+			if len(enum.UIDs) != 0 || !enum.Complete {
+				t.Errorf("enumeration of an empty folder = %+v", enum)
+			}
+		})
+		sel := must[Selected](t)(s.Select(ctx, "INBOX"))
+		if sel.Exists != 4 || sel.UIDNext != 6 || sel.UIDValidity == 0 || (sel.ModSeq > 0) != srv.condStore || s.Exists() != 4 {
+			t.Errorf("selected = %+v, exists = %d", sel, s.Exists())
+		}
+		t.Run("messages", func(t *testing.T) {
+			msgs := must[[]Message](t)(s.Messages(ctx, uids(1, 9)))
+			if len(msgs) != 4 {
+				t.Fatalf("%d messages, want 4", len(msgs))
+			}
+			m := msgs[1]
+			if m.UID != 3 || m.Subject != "Grüße m3@example.com" || m.MessageID != "<m3@example.com>" || !m.FlagsKnown || len(m.Damaged) > 0 {
+				t.Errorf("message = %+v", m)
+			}
+			if diff := cmp.Diff([]string{`\Seen`, "work"}, m.Flags); diff != "" {
+				t.Errorf("flags (-want +got):\n%s", diff)
+			}
+			if !m.InternalDate.Equal(imaptest.Date) || m.Size == 0 || m.Date.IsZero() {
+				t.Errorf("dates and size: %v, %v, %d", m.InternalDate, m.Date, m.Size)
+			}
+			if diff := cmp.Diff([]events.Address{{Name: "Alice", Address: "alice@example.com"}}, m.From); diff != "" {
+				t.Errorf("from (-want +got):\n%s", diff)
+			}
+			if m.Structure == nil || m.Structure.MediaType() != "text/plain" {
+				t.Errorf("structure = %+v", m.Structure)
+			}
+		})
+		t.Run("flags_and_identities", func(t *testing.T) {
+			flags := must[[]FlagsOf](t)(s.Flags(ctx, uids(1, 3), 0))
+			want := []FlagsOf{{UID: 1, Flags: []string{`\Seen`, "work"}, Known: true}, {UID: 3, Flags: []string{`\Seen`, "work"}, Known: true}}
+			if diff := cmp.Diff(want, flags); diff != "" {
+				t.Errorf("flags (-want +got):\n%s", diff)
+			}
+			ids := must[[]IdentityOf](t)(s.Identities(ctx, uids(5, 5)))
+			if len(ids) != 1 || ids[0].UID != 5 || ids[0].MessageID != "<m5@example.com>" || ids[0].Size == 0 || !ids[0].InternalDate.Equal(imaptest.Date) {
+				t.Errorf("identities = %+v", ids)
+			}
+		})
+		t.Run("enumeration_and_search", func(t *testing.T) {
+			for _, c := range []struct {
+				from, to uint32
+				want     []uint32
+			}{{1, 0, []uint32{1, 3, 4, 5}}, {0, 0, []uint32{1, 3, 4, 5}}, {2, 4, []uint32{3, 4}}, {4, 0, []uint32{4, 5}}, {6, 0, nil}, {6, 9, nil}, {4, 3, nil}} {
+				enum := must[Enumeration](t)(s.UIDs(ctx, c.from, c.to))
+				if !slices.Equal(enum.UIDs, c.want) || !enum.Complete {
+					t.Errorf("UIDs(%d, %d) = %+v, want %v", c.from, c.to, enum, c.want)
+				}
+			}
+			hits := must[[]uint32](t)(s.Since(ctx, imaptest.Date.AddDate(0, 0, -1)))
+			if len(hits) != 4 {
+				t.Errorf("since: %v", hits)
+			}
+			if hits = must[[]uint32](t)(s.Since(ctx, imaptest.Date.AddDate(0, 0, 2))); len(hits) != 0 {
+				t.Errorf("since the future: %v", hits)
+			}
+		})
+		t.Run("refusals_leave_the_connection_usable", func(t *testing.T) {
+			_, err := s.Select(ctx, "no such folder")
+			if e, isE := errors.AsType[*Error](err); !isE || e.Kind != ErrNo || e.Command != "EXAMINE" {
+				t.Fatalf("select of nothing: %v", err)
+			}
+			if f := Classify(err); f.Kind != FaultFolder {
+				t.Errorf("classified as %+v", f)
+			}
+			if s.Exists() != 0 {
+				t.Errorf("exists = %d with nothing selected", s.Exists())
+			}
+			for _, bad := range []imap.UIDSet{nil, {}, uids(1, 0), {{Start: 0, Stop: 0}}} {
+				if _, err := s.Flags(ctx, bad, 0); err == nil {
+					t.Errorf("set %v was sent", bad)
+				}
+			}
+			if _, err := s.Select(ctx, "a\r\nA9 LOGOUT"); err == nil {
+				t.Error("a name with CRLF was sent")
+			}
+			ok(t, s.Noop(ctx))
+			must[Selected](t)(s.Select(ctx, "INBOX"))
+		})
+		t.Run("watching_changes_nothing", func(t *testing.T) {
+			truth, err := srv.box.Truth(ctx)
+			ok(t, err)
+			for uid, flags := range truth["INBOX"].Messages {
+				if diff := cmp.Diff([]string{`\Seen`, "work"}, flags); diff != "" {
+					t.Errorf("UID %d (-want +got):\n%s", uid, diff)
+				}
+			}
+		})
+		t.Run("logout", func(t *testing.T) {
+			ok(t, s.Logout(ctx))
+			if err := s.Noop(ctx); err == nil {
+				t.Error("noop after logout")
+			}
+		})
+	})
+}
+
+func TestSessionHearsChanges(t *testing.T) {
+	eachServer(t, func(t *testing.T, srv sessionServer) {
+		ctx := t.Context()
+		for range 3 {
+			_, err := srv.box.Append(ctx, "INBOX", imaptest.Message("a@x", "a"), nil, imaptest.Date)
+			ok(t, err)
+		}
+		s := srv.open(t)
+		must[Selected](t)(s.Select(ctx, "INBOX"))
+
+		idle := func(act func()) IdleEnd {
+			t.Helper()
+			type result struct {
+				end IdleEnd
+				err error
+			}
+			done := make(chan result, 1)
+			go func() {
+				end, err := s.Idle(ctx, 20*time.Second)
+				done <- result{end, err}
+			}()
+			if act != nil {
+				act()
+			}
+			r := <-done
+			ok(t, r.err)
+			return r.end
+		}
+		before := s.LastProof()
+		if end := idle(func() {
+			_, err := srv.box.Append(ctx, "INBOX", imaptest.Message("b@x", "b"), nil, imaptest.Date)
+			ok(t, err)
+		}); end != IdleChanged {
+			t.Errorf("idle ended by %q", end)
+		}
+		if c := s.Changes(); !c.Exists || s.Exists() != 4 {
+			t.Errorf("changes = %+v, exists = %d", c, s.Exists())
+		}
+		if !s.LastProof().After(before) || !s.SpeakBy().IsZero() {
+			t.Errorf("proof %v after %v, speak by %v", s.LastProof(), before, s.SpeakBy())
+		}
+		if end := idle(func() { ok(t, srv.box.Expunge(ctx, "INBOX", 1, 2)) }); end != IdleChanged {
+			t.Errorf("idle ended by %q", end)
+		}
+		ok(t, s.Noop(ctx))
+		if c := s.Changes(); c.Expunged == 0 && len(c.Flags) == 0 {
+			t.Errorf("changes = %+v", c)
+		}
+		// Dovecot may tell the flag before the expunge: the count settles with a round trip.
+		for deadline := time.Now().Add(10 * time.Second); s.Exists() != 2 && time.Now().Before(deadline); {
+			idle(s.Kick)
+		}
+		if s.Exists() != 2 {
+			t.Errorf("exists = %d, want 2", s.Exists())
+		}
+		s.Changes()
+		if end := idle(s.Kick); end != IdleKicked {
+			t.Errorf("idle ended by %q", end)
+		}
+		s.Kick() // none running: the next one ends at once
+		if end, err := s.Idle(ctx, time.Minute); err != nil || end != IdleKicked {
+			t.Errorf("idle after a kick: %q, %v", end, err)
+		}
+		if end, err := s.Idle(ctx, time.Millisecond); err != nil || end != IdleTimeout {
+			t.Errorf("short idle: %q, %v", end, err)
+		}
+		errStop := errors.New("stop")
+		stopping, cancel := context.WithCancelCause(ctx)
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Idle(stopping, time.Minute)
+			done <- err
+		}()
+		cancel(errStop)
+		if err := <-done; !errors.Is(err, errStop) {
+			t.Errorf("cancelled idle: %v", err)
+		}
+		ok(t, s.Noop(ctx)) // the connection outlives it
+	})
+}
+
+func TestSessionCondStore(t *testing.T) {
+	box := imaptest.StartDovecot(t).User("jo", "secret")
+	srv := sessionServer{box: box, secure: true}
+	ctx := t.Context()
+	for range 5 {
+		_, err := box.Append(ctx, "INBOX", imaptest.Message("a@x", "a"), nil, imaptest.Date)
+		ok(t, err)
+	}
+	s := srv.open(t)
+	sel := must[Selected](t)(s.Select(ctx, "INBOX"))
+	ok(t, box.AddFlags(ctx, "INBOX", []uint32{2, 4}, `\Flagged`))
+	got := must[[]FlagsOf](t)(s.Flags(ctx, uids(1, 5), sel.ModSeq))
+	want := []FlagsOf{{UID: 2, Flags: []string{`\Flagged`}, Known: true}, {UID: 4, Flags: []string{`\Flagged`}, Known: true}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("changed flags (-want +got):\n%s", diff)
+	}
+	if again := must[Selected](t)(s.Select(ctx, "INBOX")); again.ModSeq <= sel.ModSeq {
+		t.Errorf("HIGHESTMODSEQ %d after %d", again.ModSeq, sel.ModSeq)
+	}
+}
+
+func TestDialDovecot(t *testing.T) {
+	d := imaptest.StartDovecot(t)
+	box := d.User("jo", "secret")
+	base := sessionServer{box: box, secure: true}.account()
+	with := func(change func(*store.Server)) store.Server {
+		s := base
+		change(&s)
+		return s
+	}
+	for _, c := range []struct {
+		name   string
+		server store.Server
+		want   Fault // Kind "" = logs in
+		code   string
+	}{
+		{"starttls", base, Fault{}, ""},
+		{"implicit tls", with(func(s *store.Server) { s.Secure, s.Port = true, box.TLSPort() }), Fault{}, ""},
+		{"wrong password", with(func(s *store.Server) { s.Pass = secret.New("wrong") }), Fault{Kind: FaultAuthDead, Class: "credentials"}, "AUTHENTICATIONFAILED"},
+		{"no password", with(func(s *store.Server) { s.Pass = secret.Text{} }), Fault{Kind: FaultConfig, Class: "blocked"}, codeCredentials},
+		{"unknown authority", with(func(s *store.Server) { s.TLS.CA = "" }), Fault{Kind: FaultTLS, Class: "tls"}, "CERT_UNKNOWN_AUTHORITY"},
+		{"other name", with(func(s *store.Server) { s.TLS.ServerName = "imap.example.com" }), Fault{Kind: FaultTLS, Class: "tls"}, "CERT_NAME_MISMATCH"},
+		{"other key pinned", with(func(s *store.Server) { s.TLS.Pin = []string{"x"} }), Fault{Kind: FaultTLS, Class: "tls"}, "CERT_NOT_PINNED"},
+		{"tls on the plain port", with(func(s *store.Server) { s.Secure = true }), Fault{Kind: FaultTLS, Class: "tls"}, "TLS_NOT_SPOKEN"},
+		{"unchecked not allowed", with(func(s *store.Server) { s.TLS.InsecureSkipVerify = true }), Fault{Kind: FaultConfig, Class: "blocked"}, codeInsecureTLS},
+		{"plaintext not allowed", with(func(s *store.Server) { s.Plaintext = true }), Fault{Kind: FaultConfig, Class: "blocked"}, codePlaintext},
+		{"token where no mechanism is", with(func(s *store.Server) { s.AccessToken = secret.New("t") }), Fault{Kind: FaultConfig, Class: "blocked"}, codeNoMechanism},
+		{"no host", with(func(s *store.Server) { s.Host = "" }), Fault{Kind: FaultConfig, Class: "blocked"}, codeHostMissing},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := NewDialer(DialerOptions{}).Dial(t.Context(), c.server)
+			if c.want.Kind == "" {
+				ok(t, err)
+				ok(t, s.Noop(t.Context()))
+				ok(t, s.Logout(t.Context()))
+				return
+			}
+			if err == nil {
+				s.Close()
+				t.Fatal("logged in")
+			}
+			f := Classify(err)
+			if f.Kind != c.want.Kind || f.Class != c.want.Class || f.Code != c.code {
+				t.Errorf("%v: %+v", err, f)
+			}
+			if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "wrong") {
+				t.Errorf("error tells the password: %v", err)
+			}
+		})
+	}
+}
