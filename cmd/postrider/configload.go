@@ -1,0 +1,420 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/postrider/postrider/store/secret"
+)
+
+// loaded is a configuration with the story of how it came about.
+type loaded struct {
+	Config
+	file    string            // "" = none
+	sources map[string]string // key → "file:line", "$VARIABLE", "--flag"; absent = default
+
+	secretsInFile bool     // the file itself holds secrets, so its mode matters
+	secretFiles   []string // named by …_FILE variables
+}
+
+// field is one key of Config.
+type field struct {
+	key string
+	v   reflect.Value
+}
+
+var (
+	textType     = reflect.TypeFor[secret.Text]()
+	durationType = reflect.TypeFor[time.Duration]()
+)
+
+// fields lists all keys in the order of the struct.
+func (c *Config) fields() []field {
+	var out []field
+	var walk func(prefix string, v reflect.Value)
+	walk = func(prefix string, v reflect.Value) {
+		for i := range v.NumField() {
+			key := prefix + v.Type().Field(i).Tag.Get("yaml")
+			if f := v.Field(i); f.Kind() == reflect.Struct && f.Type() != textType {
+				walk(key+".", f)
+			} else {
+				out = append(out, field{key, f})
+			}
+		}
+	}
+	walk("", reflect.ValueOf(c).Elem())
+	return out
+}
+
+// env is the name of the field's variable: api.trustedProxies → POSTRIDER_API_TRUSTED_PROXIES.
+func (f field) env() string {
+	var b strings.Builder
+	var last rune
+	for _, r := range f.key {
+		if r == '.' {
+			r = '_'
+		} else if unicode.IsUpper(r) && unicode.IsLower(last) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToUpper(r))
+		last = r
+	}
+	return "POSTRIDER_" + b.String()
+}
+
+func (f field) isList() bool { return f.v.Kind() == reflect.Slice }
+
+// isSecret: redis.url counts, it may hold a password.
+func (f field) isSecret() bool {
+	return f.v.Type() == textType || f.isList() && f.v.Type().Elem() == textType
+}
+
+// set parses the words of a value: one, or any number for a list.
+func (f field) set(words []string) error {
+	if !f.isList() {
+		if len(words) != 1 {
+			return errors.New("must be one value, not a list")
+		}
+		return setScalar(f.v, words[0])
+	}
+	list := reflect.MakeSlice(f.v.Type(), len(words), len(words))
+	for i, w := range words {
+		if err := setScalar(list.Index(i), w); err != nil {
+			return err
+		}
+	}
+	f.v.Set(list)
+	return nil
+}
+
+// setText parses a value of the environment or a flag, where commas separate.
+func (f field) setText(s string) error {
+	if !f.isList() {
+		return f.set([]string{s})
+	}
+	var words []string
+	for w := range strings.SplitSeq(s, ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			words = append(words, w)
+		}
+	}
+	return f.set(words)
+}
+
+func setScalar(v reflect.Value, s string) error {
+	switch {
+	case v.Type() == textType:
+		v.Set(reflect.ValueOf(secret.New(s)))
+	case v.Type() == durationType:
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return errors.New("must be a time such as 30s or 72h")
+		}
+		v.SetInt(int64(d))
+	case v.Kind() == reflect.String:
+		v.SetString(s)
+	case v.Kind() == reflect.Bool:
+		if s != "true" && s != "false" {
+			return errors.New("must be true or false")
+		}
+		v.SetBool(s == "true")
+	case v.Kind() == reflect.Int:
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return errors.New("must be a whole number")
+		}
+		v.SetInt(int64(n))
+	case v.Kind() == reflect.Float64:
+		x, err := strconv.ParseFloat(s, 64)
+		if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
+			return errors.New("must be a number")
+		}
+		v.SetFloat(x)
+	default:
+		return fmt.Errorf("cannot be set (%s)", v.Type()) // a new kind of field: its test fails
+	}
+	return nil
+}
+
+// show prints the value, secrets masked.
+func (f field) show() string {
+	if f.isList() {
+		words := make([]string, f.v.Len())
+		for i := range words {
+			words[i] = fmt.Sprint(f.v.Index(i).Interface())
+		}
+		return strings.Join(words, ",")
+	}
+	return fmt.Sprint(f.v.Interface())
+}
+
+// reveal is show without the mask.
+func (f field) reveal() string {
+	switch v := f.v.Interface().(type) {
+	case secret.Text:
+		return v.Reveal()
+	case []secret.Text:
+		var b strings.Builder
+		for _, t := range v {
+			b.WriteString(t.Reveal() + ",")
+		}
+		return b.String()
+	}
+	return f.show()
+}
+
+// maxConfigSize bounds what is read as a configuration or as a value from a file.
+const maxConfigSize = 1 << 20
+
+// configFiles are looked for in this order when none is named.
+func configFiles() []string { return []string{"postrider.yaml", "/etc/postrider/postrider.yaml"} }
+
+// loadConfig reads file, environment and flags over the defaults. flags maps keys to
+// values. The error joins every problem found, each with its place.
+func loadConfig(file string, p *program, flags map[string]string) (*loaded, error) {
+	l := &loaded{Config: defaultConfig(), sources: map[string]string{}}
+	var errs []error
+	if file = cmp.Or(file, p.getenv("POSTRIDER_CONFIG")); file == "" {
+		for _, f := range configFiles() {
+			if _, err := os.Stat(f); err == nil {
+				file = f
+				break
+			}
+		}
+	}
+	if file != "" {
+		errs = append(errs, l.readFile(file)...)
+	}
+	errs = append(errs, l.readEnv(p.env)...)
+	for _, f := range l.fields() {
+		if v, ok := flags[f.key]; ok {
+			l.sources[f.key] = "the command line"
+			if err := f.setText(v); err != nil {
+				errs = append(errs, fmt.Errorf("%s (the command line): %w", f.key, err))
+			}
+		}
+	}
+	if len(errs) == 0 { // a value that was not understood is not judged as well
+		for _, pr := range l.problems() {
+			errs = append(errs, fmt.Errorf("%s (%s): %w", pr.key, l.source(pr.key), pr.err))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, usageError{errors.Join(errs...)}
+	}
+	return l, nil
+}
+
+// source says where the value of a key, or of a group of keys, comes from.
+func (l *loaded) source(key string) string {
+	if s, ok := l.sources[key]; ok {
+		return s
+	}
+	for _, f := range l.fields() {
+		if s, ok := l.sources[f.key]; ok && strings.HasPrefix(f.key, key+".") {
+			return s
+		}
+	}
+	return "default"
+}
+
+func (l *loaded) readFile(file string) []error {
+	l.file = file
+	b, err := readBounded(file)
+	if err != nil {
+		return []error{fmt.Errorf("configuration: %w", err)}
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		return []error{fmt.Errorf("%s: %w", file, err)}
+	}
+	if doc.Kind == 0 || len(doc.Content) == 0 {
+		return nil // empty, or comments only
+	}
+	byKey := map[string]field{}
+	for _, f := range l.fields() {
+		byKey[f.key] = f
+	}
+	var errs []error
+	bad := func(n *yaml.Node, format string, a ...any) {
+		errs = append(errs, fmt.Errorf("%s:%d: %w", file, n.Line, fmt.Errorf(format, a...)))
+	}
+	var walk func(prefix string, n *yaml.Node)
+	walk = func(prefix string, n *yaml.Node) {
+		if n.Kind == yaml.AliasNode {
+			bad(n, "aliases are not supported")
+			return
+		}
+		if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+			return // "api:" with everything below it commented out
+		}
+		if n.Kind != yaml.MappingNode {
+			bad(n, "%s must hold keys", cmp.Or(strings.TrimSuffix(prefix, "."), "the file"))
+			return
+		}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			k, v := n.Content[i], n.Content[i+1]
+			key := prefix + k.Value
+			f, leaf := byKey[key]
+			switch {
+			case !leaf && !isGroup(byKey, key):
+				bad(k, "unknown key %s%s", key, nearest(byKey, key))
+				continue
+			case !leaf:
+				walk(key+".", v)
+				continue
+			case l.sources[key] != "":
+				bad(k, "%s is here twice (%s)", key, l.sources[key])
+				continue
+			}
+			if v.Kind == yaml.ScalarNode && v.Tag == "!!null" {
+				continue
+			}
+			l.sources[key] = fmt.Sprintf("%s:%d", file, k.Line)
+			words, err := nodeWords(v)
+			if err == nil {
+				err = f.set(words)
+			}
+			if err != nil {
+				bad(v, "%s: %w", key, err)
+			}
+			if f.isSecret() && f.reveal() != "" && (key != "redis.url" || strings.Contains(f.reveal(), "@")) {
+				l.secretsInFile = true
+			}
+		}
+	}
+	walk("", doc.Content[0])
+	return errs
+}
+
+func nodeWords(n *yaml.Node) ([]string, error) {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		return []string{n.Value}, nil
+	case yaml.SequenceNode:
+		words := make([]string, len(n.Content))
+		for i, e := range n.Content {
+			if e.Kind != yaml.ScalarNode {
+				return nil, errors.New("must be a list of plain values")
+			}
+			words[i] = e.Value
+		}
+		return words, nil
+	}
+	return nil, errors.New("must be a value, not keys of its own")
+}
+
+func isGroup(byKey map[string]field, key string) bool {
+	for k := range byKey {
+		if strings.HasPrefix(k, key+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// commandVariables are the commands' own, no keys.
+func commandVariables() []string {
+	return []string{"POSTRIDER_CONFIG", "POSTRIDER_URL", "POSTRIDER_TOKEN"}
+}
+
+func (l *loaded) readEnv(env []string) []error {
+	byEnv := map[string]field{}
+	for _, f := range l.fields() {
+		byEnv[f.env()] = f
+	}
+	var errs []error
+	from := map[string]string{} // key → variable, to see both forms of one key
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, "POSTRIDER_") || strings.HasPrefix(name, "POSTRIDER_TEST_") || slices.Contains(commandVariables(), name) {
+			continue
+		}
+		f, ok := byEnv[name]
+		if base, isFile := strings.CutSuffix(name, "_FILE"); !ok && isFile {
+			if f, ok = byEnv[base]; ok {
+				b, err := readBounded(value)
+				if err != nil {
+					errs = append(errs, fmt.Errorf("$%s: %w", name, err))
+					continue
+				}
+				l.secretFiles = append(l.secretFiles, value)
+				value = strings.TrimRight(string(b), "\r\n")
+			}
+		}
+		if !ok {
+			errs = append(errs, fmt.Errorf("unknown variable %s%s", name, nearest(byEnv, name)))
+			continue
+		}
+		if other, twice := from[f.key]; twice {
+			errs = append(errs, fmt.Errorf("%s is given twice: $%s and $%s", f.key, other, name))
+			continue
+		}
+		from[f.key] = name
+		l.sources[f.key] = "$" + name
+		if err := f.setText(value); err != nil {
+			errs = append(errs, fmt.Errorf("$%s: %w", name, err))
+		}
+	}
+	return errs
+}
+
+func readBounded(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	if err == nil && len(b) > maxConfigSize {
+		err = fmt.Errorf("%s is larger than %d bytes", file, maxConfigSize)
+	}
+	return b, err
+}
+
+// nearest offers the known name that a typing error was probably meant to be.
+func nearest(known map[string]field, name string) string {
+	best, distance := "", 4
+	for k := range known {
+		if d := editDistance(strings.ToLower(k), strings.ToLower(name)); d < distance || d == distance && k < best {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return ": did you mean " + best + "?"
+}
+
+// editDistance is Levenshtein's.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
