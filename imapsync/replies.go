@@ -128,10 +128,10 @@ var replyRules = []replyRule{
 	{text: "login incorrect", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
 	{text: "login denied", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
 	{text: "login error", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
-	{text: "login failed", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
 	{text: "invalid login", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
 	{text: "invalid user", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
 	{text: "user unknown", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
 	{text: "unknown user", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
+	{text: "no such user", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
 	{text: "user not found", login: true, kind: FaultAuthDead, class: "credentials", action: actionCredentials, docs: "credentials"},
 }

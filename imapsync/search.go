@@ -29,7 +29,7 @@ func (s *client) UIDs(ctx context.Context, from, to uint32) (Enumeration, error)
 		c.UID = []imap.UIDSet{set}
 	}
 	uids, complete, err := s.search(ctx, &c, true)
-	if err == nil && whole && len(uids) == 0 && s.info.ESearch && !s.plainSearch {
+	if err == nil && complete && whole && len(uids) == 0 && s.info.ESearch && !s.plainSearch {
 		// Row 59: an ESEARCH answer without ALL although there are messages.
 		uids, complete, err = s.search(ctx, &c, false)
 	}

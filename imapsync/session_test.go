@@ -20,11 +20,11 @@ import (
 
 // sessionServer is a server of the conformance suite.
 type sessionServer struct {
-	name     string
-	box      imaptest.Mailbox
-	secure   bool // STARTTLS
+	name      string
+	box       imaptest.Mailbox
+	secure    bool // STARTTLS
 	condStore bool
-	roles    string // where its roles come from
+	roles     string // where its roles come from
 }
 
 // eachServer runs the suite's part on every server, each time with an empty mailbox.

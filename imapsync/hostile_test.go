@@ -1,0 +1,394 @@
+package imapsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider/imapsync/imaptest"
+	"github.com/postrider/postrider/store"
+	"github.com/postrider/postrider/store/secret"
+)
+
+// dialScript logs in to a scripted server over a pipe.
+func dialScript(t *testing.T, change func(*store.Server), steps ...imaptest.Step) (*imaptest.Script, Session, error) {
+	t.Helper()
+	script := imaptest.NewScript(t, steps...)
+	d := NewDialer(DialerOptions{Dial: script.Dial, AllowPlaintext: true})
+	srv := store.Server{Host: "imap.example.com", Port: 143, User: "jo", Pass: secret.New("hunter2"), Plaintext: true}
+	if change != nil {
+		change(&srv)
+	}
+	s, err := d.Dial(t.Context(), srv)
+	if err == nil {
+		t.Cleanup(s.Close)
+	}
+	return script, s, err
+}
+
+// TestHostileLogin: servers that never let anybody in. Each ends by its deadline, on
+// the fake clock, with an error that says what it was.
+func TestHostileLogin(t *testing.T) {
+	send, expect, answer, silence := imaptest.Send, imaptest.Expect, imaptest.Answer, imaptest.Silence
+	caps := func(c string) imaptest.Step { return answer("CAPABILITY", "* CAPABILITY IMAP4rev1 "+c+"\r\n") }
+	starttls := func(s *store.Server) { s.Plaintext = false }
+	token := func(s *store.Server) { s.AccessToken = secret.New("tok3n") }
+	for _, c := range []struct {
+		name   string
+		change func(*store.Server)
+		steps  []imaptest.Step
+		kind   ErrorKind
+		fault  string
+		class  string
+		within time.Duration
+		never  string // must not be said by us
+	}{
+		{"no greeting", nil, []imaptest.Step{silence()}, ErrTimeout, FaultServerDown, "greeting", 31 * time.Second, ""},
+		{"closes at once", nil, nil, ErrClosed, FaultServerDown, "greeting", time.Second, ""},
+		{"greets in another language", nil, []imaptest.Step{send("220 smtp.example.com ESMTP\r\n"), silence()}, ErrProtocol, FaultServerDown, "greeting", time.Second, ""},
+		{"binary garbage", nil, []imaptest.Step{send("\x00\x01\xff\xfe\n"), silence()}, ErrProtocol, FaultServerDown, "greeting", time.Second, ""},
+		{"endless greeting", nil, []imaptest.Step{imaptest.Repeat("x", 1<<30)}, ErrLimit, FaultServerDown, "greeting", time.Second, ""},
+		{"greeting is BYE", nil, []imaptest.Step{send("* BYE [UNAVAILABLE] come back later\r\n")}, ErrBye, FaultServerDown, "greeting", time.Second, ""},
+		{"greeting says too many", nil, []imaptest.Step{send("* BYE Too many connections from your address\r\n")}, ErrBye, FaultThrottled, "throttled", time.Second, ""},
+		{"capability never answered", nil, []imaptest.Step{send("* OK hi\r\n"), expect("CAPABILITY"), silence()}, ErrTimeout, FaultSilent, "timeout", 61 * time.Second, "hunter2"},
+		{"endless capability", nil, []imaptest.Step{send("* OK hi\r\n"), expect("CAPABILITY"), imaptest.Repeat("* CAPABILITY x\r\n", 1<<30)}, ErrLimit, FaultServerDown, "network", time.Second, "hunter2"},
+		{"logindisabled", nil, []imaptest.Step{send("* OK hi\r\n"), caps("LOGINDISABLED AUTH=PLAIN"), silence()}, ErrConfig, FaultConfig, "blocked", time.Second, "hunter2"},
+		{"wrong password", nil, []imaptest.Step{send("* OK hi\r\n"), caps(""), expect("LOGIN"), send("{tag} NO [AUTHENTICATIONFAILED] Invalid credentials\r\n"), silence()}, ErrNo, FaultAuthDead, "credentials", time.Second, ""},
+		{"bye in answer to login", nil, []imaptest.Step{send("* OK hi\r\n"), caps(""), expect("LOGIN"), send("* BYE Too many invalid commands\r\n")}, ErrBye, FaultThrottled, "throttled", time.Second, ""},
+		{"login never answered", nil, []imaptest.Step{send("* OK hi\r\n"), caps(""), expect("LOGIN"), silence()}, ErrTimeout, FaultSilent, "timeout", 61 * time.Second, ""},
+		{"xoauth2 with a failing challenge", token, []imaptest.Step{send("* OK hi\r\n"), caps("AUTH=XOAUTH2 SASL-IR"), expect("AUTHENTICATE XOAUTH2 "), send("+ eyJzdGF0dXMiOiI0MDEifQ==\r\n"), expect(""), send("A2 NO [AUTHENTICATIONFAILED] Invalid credentials\r\n"), silence()}, ErrNo, FaultAuthDead, "credentials", time.Second, "hunter2"},
+		{"oauthbearer with a failing challenge", token, []imaptest.Step{send("* OK hi\r\n"), caps("AUTH=OAUTHBEARER"), expect("AUTHENTICATE OAUTHBEARER"), send("+ \r\n"), expect(""), send("+ eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIn0=\r\n"), expect("AQ=="), send("A2 NO SASL authentication failed, invalid token\r\n"), silence()}, ErrNo, FaultAuthDead, "grant", time.Second, "hunter2"},
+		{"no starttls", starttls, []imaptest.Step{send("* OK hi\r\n"), caps("AUTH=PLAIN"), silence()}, ErrTLS, FaultTLS, "tls", time.Second, "hunter2"},
+		{"starttls injection", starttls, []imaptest.Step{send("* OK hi\r\n"), caps("STARTTLS"), expect("STARTTLS"), send("{tag} OK go\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n"), silence()}, ErrTLS, FaultTLS, "tls", time.Second, "hunter2"},
+		{"starttls without a handshake", starttls, []imaptest.Step{send("* OK hi\r\n"), caps("STARTTLS"), expect("STARTTLS"), send("{tag} OK go\r\n"), silence()}, ErrTLS, FaultTLS, "tls", 11 * time.Second, "hunter2"},
+		{"preauth before starttls", starttls, []imaptest.Step{send("* PREAUTH welcome\r\n"), silence()}, ErrTLS, FaultTLS, "tls", time.Second, "hunter2"},
+		{"id with an endless literal", nil, []imaptest.Step{imaptest.LoggedIn("ID"), expect("ID"), send("* ID (\"name\" {9999999999}\r\n"), silence()}, ErrTimeout, FaultSilent, "timeout", 61 * time.Second, ""},
+		{"id with a large literal", nil, []imaptest.Step{imaptest.LoggedIn("ID"), expect("ID"), send("* ID (\"name\" {99999999}\r\n"), silence()}, ErrLimit, FaultServerDown, "network", time.Second, ""},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				script, _, err := dialScript(t, c.change, c.steps...)
+				defer script.Close()
+				e, isE := errors.AsType[*Error](err)
+				if !isE || e.Kind != c.kind {
+					t.Fatalf("error %v, want kind %q", err, c.kind)
+				}
+				if f := Classify(err); f.Kind != c.fault || f.Class != c.class {
+					t.Errorf("%v is %s/%s, want %s/%s", err, f.Kind, f.Class, c.fault, c.class)
+				}
+				if d := time.Since(begin); d > c.within {
+					t.Errorf("took %v, want at most %v", d, c.within)
+				}
+				for _, l := range script.Heard() {
+					if c.never != "" && (strings.Contains(l, c.never) || strings.Contains(l, encodeSASL([]byte("\x00jo\x00hunter2")))) {
+						t.Errorf("said %q", l)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestOddLogin: servers that are strange and must be let in by.
+func TestOddLogin(t *testing.T) {
+	send, expect, answer := imaptest.Send, imaptest.Expect, imaptest.Answer
+	for _, c := range []struct {
+		name   string
+		change func(*store.Server)
+		steps  []imaptest.Step
+	}{
+		{"lower case greeting, spaces, odd capabilities", nil, []imaptest.Step{
+			send("* ok\r\n"),
+			answer("CAPABILITY", "* CAPABILITY  IMAP4rev1   IDLE (x) \"y\" IMAP4rev2\r\n"),
+			answer("LOGIN"), answer("CAPABILITY", "* capability IMAP4rev1  idle (x) {3}\r\nabc IMAP4rev2\r\n"),
+		}},
+		{"preauth", nil, []imaptest.Step{send("* PREAUTH hello\r\n"), answer("CAPABILITY", "* CAPABILITY IMAP4rev1 IDLE\r\n")}},
+		{"plain refused without a code, login taken", nil, []imaptest.Step{
+			send("\r\n* OK hi\r\n"),
+			answer("CAPABILITY", "* CAPABILITY IMAP4rev1 AUTH=PLAIN IDLE\r\n"),
+			expect("AUTHENTICATE PLAIN"), send("{tag} BAD no such thing\r\n"),
+			expect(`LOGIN "jo" "hunter2"`), send("* 3 EXISTS\r\nnonsense\r\nA9 OK not yours\r\n{tag} OK [CAPABILITY IMAP4rev1 IDLE ID] in\r\n"),
+			expect("ID ("), send("{tag} BAD what\r\n"),
+		}},
+		{"xoauth2 without SASL-IR", func(s *store.Server) { s.AccessToken = secret.New("t") }, []imaptest.Step{
+			send("* OK hi\r\n"), answer("CAPABILITY", "* CAPABILITY IMAP4rev1 AUTH=XOAUTH2 IDLE\r\n"),
+			expect("AUTHENTICATE XOAUTH2"), send("+\r\n"), expect(encodeSASL([]byte("user=jo\x01auth=Bearer t\x01\x01"))), send("A2 OK [CAPABILITY IMAP4rev1 IDLE] in\r\n"),
+		}},
+		{"password beyond ascii", func(s *store.Server) { s.Pass = secret.New("pä\"ß") }, []imaptest.Step{
+			send("* OK hi\r\n"), answer("CAPABILITY", "* CAPABILITY IMAP4rev1 IDLE\r\n"),
+			expect(`LOGIN "jo" {6}`), send("+ go on\r\n"), expect("pä\"ß"), send("A2 OK [CAPABILITY IMAP4rev1 IDLE] in\r\n"),
+		}},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				steps := append(c.steps, answer("NOOP"), imaptest.Silence())
+				script, s, err := dialScript(t, c.change, steps...)
+				defer script.Close()
+				ok(t, err)
+				info := s.Info()
+				if !info.Idle || strings.Contains(strings.Join(info.Capabilities, " "), "rev2") {
+					t.Errorf("info = %+v", info)
+				}
+				ok(t, s.Noop(t.Context()))
+				s.Close()
+			})
+		})
+	}
+}
+
+// selected is a session with INBOX of n messages open.
+func selected(n string) imaptest.Step {
+	return imaptest.All(imaptest.LoggedIn("IDLE ESEARCH"), imaptest.Answer("EXAMINE", "* "+n+" EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n* OK [UIDNEXT 9] ok\r\n"))
+}
+
+// TestHostileSession: what a server may do to a session that is logged in.
+func TestHostileSession(t *testing.T) {
+	send, expect := imaptest.Send, imaptest.Expect
+	messages := func(ctx context.Context, s Session) error {
+		_, err := s.Messages(ctx, uids(1, 3))
+		return err
+	}
+	enumerate := func(ctx context.Context, s Session) error {
+		_, err := s.UIDs(ctx, 1, 0)
+		return err
+	}
+	idle := func(ctx context.Context, s Session) error {
+		_, err := s.Idle(ctx, 4*time.Minute)
+		return err
+	}
+	noop := func(ctx context.Context, s Session) error { return s.Noop(ctx) }
+	for _, c := range []struct {
+		name   string
+		steps  []imaptest.Step
+		ask    func(context.Context, Session) error
+		kind   ErrorKind
+		within time.Duration
+	}{
+		{"5 MB of nested parentheses", []imaptest.Step{expect("FETCH"), send("* 1 FETCH (UID 1 BODYSTRUCTURE "), imaptest.Repeat("(", 5<<20)}, messages, ErrLimit, time.Second},
+		{"nested parentheses behind a fake quote", []imaptest.Step{expect("FETCH"), send("* OK [X \"\r\n* 1 FETCH (UID 1 BODYSTRUCTURE "), imaptest.Repeat("(", 5<<20)}, messages, ErrLimit, time.Second},
+		{"nested parentheses behind a literal in quotes", []imaptest.Step{expect("FETCH"), send("* 1 FETCH (UID 1 ENVELOPE (\"a {5242880}\r\n\" "), imaptest.Repeat("(", 5<<20)}, messages, ErrLimit, time.Second},
+		{"huge literal", []imaptest.Step{expect("FETCH"), send("* 1 FETCH (UID 1 BODY[] {9999999999}\r\n"), imaptest.Repeat("x", 1<<30)}, messages, ErrLimit, time.Second},
+		{"endless line", []imaptest.Step{expect("FETCH"), send("* 1 FETCH (UID 1 FLAGS ("), imaptest.Repeat("x", 1<<30)}, messages, ErrLimit, time.Second},
+		{"endless status text", []imaptest.Step{expect("NOOP"), send("* OK "), imaptest.Repeat("x", 1<<30)}, noop, ErrLimit, time.Second},
+		{"capability that never ends the reader", []imaptest.Step{expect("NOOP"), send("* CAPABILITY IMAP4rev1 (x)\r\n{tag} OK\r\n"), imaptest.Silence()}, noop, ErrLimit, time.Second},
+		{"enabled that never ends the reader", []imaptest.Step{expect("NOOP"), send("* ENABLED (x)\r\n{tag} OK\r\n"), imaptest.Silence()}, noop, ErrLimit, time.Second},
+		{"garbage", []imaptest.Step{expect("FETCH"), send("* 1 FETCH UID 1 )(\r\n"), imaptest.Silence()}, messages, ErrProtocol, time.Second},
+		{"cut in a message", []imaptest.Step{expect("FETCH"), send("* 1 FETCH (UID 1 FLAGS (\\Seen) BODY[HEADER.FIELDS (X)] {100}\r\nSubject: a")}, messages, ErrClosed, time.Second},
+		{"silence in a literal", []imaptest.Step{expect("FETCH"), send("* 1 FETCH (UID 1 BODY[HEADER.FIELDS (X)] {100}\r\nSubject: a"), imaptest.Silence()}, messages, ErrTimeout, 61 * time.Second},
+		{"never answered", []imaptest.Step{expect("FETCH"), imaptest.Silence()}, messages, ErrTimeout, 61 * time.Second},
+		{"traffic goes on, the answer never ends", []imaptest.Step{expect("NOOP"), forever("* OK Still here\r\n", 30*time.Second)}, noop, ErrTimeout, 10*time.Minute + time.Second},
+		{"a literal that trickles", []imaptest.Step{expect("FETCH"), send("* 1 FETCH (UID 1 BODY[HEADER.FIELDS (X)] {100000}\r\n"), forever("x", 20*time.Second)}, messages, ErrTimeout, 3 * time.Minute},
+		{"bye instead of an answer", []imaptest.Step{expect("NOOP"), send("* BYE Session expired, please login again.\r\n")}, noop, ErrBye, time.Second},
+		{"search never answered", []imaptest.Step{expect("SEARCH"), imaptest.Silence()}, enumerate, ErrTimeout, 121 * time.Second},
+		{"idle without a plus", []imaptest.Step{expect("IDLE"), imaptest.Silence()}, idle, ErrTimeout, 21 * time.Second},
+		{"idle refused", []imaptest.Step{expect("IDLE"), send("{tag} BAD no\r\n"), imaptest.Silence()}, idle, ErrBad, time.Second},
+		{"done never answered", []imaptest.Step{expect("IDLE"), send("+ idling\r\n"), imaptest.Silence()}, idle, ErrTimeout, 4*time.Minute + 21*time.Second},
+		{"done never answered, traffic goes on", []imaptest.Step{expect("IDLE"), send("+ idling\r\n"), expect("DONE"), forever("* OK Still here\r\n", 5*time.Second)}, idle, ErrTimeout, 4*time.Minute + 21*time.Second},
+		{"closed in idle", []imaptest.Step{expect("IDLE"), send("+ idling\r\n")}, idle, ErrClosed, time.Second},
+		{"bye in idle", []imaptest.Step{expect("IDLE"), send("+ idling\r\n", "* BYE Autologout; idle for too long\r\n")}, idle, ErrBye, time.Second},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				script, s, err := dialScript(t, nil, append([]imaptest.Step{selected("3")}, c.steps...)...)
+				defer script.Close()
+				ok(t, err)
+				must[Selected](t)(s.Select(t.Context(), "INBOX"))
+				begin := time.Now()
+				err = c.ask(t.Context(), s)
+				e, isE := errors.AsType[*Error](err)
+				if !isE || e.Kind != c.kind {
+					t.Fatalf("error %v, want kind %q", err, c.kind)
+				}
+				if d := time.Since(begin); d > c.within {
+					t.Errorf("took %v, want at most %v", d, c.within)
+				}
+				again := noop(t.Context(), s)
+				if e.Usable() {
+					return
+				}
+				if e2, isE := errors.AsType[*Error](again); !isE || e2.Usable() {
+					t.Errorf("command behind it: %v", again)
+				}
+				if !s.SpeakBy().IsZero() {
+					t.Errorf("speak by %v on a closed connection", s.SpeakBy())
+				}
+			})
+		})
+	}
+}
+
+// forever says something every d.
+func forever(what string, d time.Duration) imaptest.Step {
+	return func(t *imaptest.Turn) error {
+		for {
+			time.Sleep(d) // in a bubble
+			if err := imaptest.Send(what)(t); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func TestOddSession(t *testing.T) {
+	send, expect, answer := imaptest.Send, imaptest.Expect, imaptest.Answer
+	bubble := func(name string, exists string, f func(*testing.T, Session), steps ...imaptest.Step) {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				script, s, err := dialScript(t, nil, append([]imaptest.Step{selected(exists)}, append(steps, answer("NOOP"), imaptest.Silence())...)...)
+				defer script.Close()
+				ok(t, err)
+				must[Selected](t)(s.Select(t.Context(), "INBOX"))
+				f(t, s)
+				ok(t, s.Noop(t.Context()))
+				s.Close()
+			})
+		})
+	}
+	bubble("esearch is not expanded", "3", func(t *testing.T, s Session) {
+		e := must[Enumeration](t)(s.UIDs(t.Context(), 1, 0))
+		if e.Complete || len(e.UIDs) > 0 {
+			t.Errorf("enumeration = %d UIDs, complete %v", len(e.UIDs), e.Complete)
+		}
+	}, answer("SEARCH", "* ESEARCH (TAG \"{tag}\") UID ALL 1:4294967295\r\n"))
+	bubble("message limit makes an answer incomplete", "3", func(t *testing.T, s Session) {
+		e := must[Enumeration](t)(s.UIDs(t.Context(), 1, 0))
+		if e.Complete || len(e.UIDs) != 2 {
+			t.Errorf("enumeration = %+v", e)
+		}
+	}, expect("SEARCH"), send("* ESEARCH (TAG \"{tag}\") UID ALL 4,2\r\n{tag} OK [MESSAGELIMIT 2 4] more\r\n"))
+	bubble("empty esearch is asked again plainly", "3", func(t *testing.T, s Session) {
+		e := must[Enumeration](t)(s.UIDs(t.Context(), 1, 0))
+		if !e.Complete || len(e.UIDs) != 3 || e.UIDs[0] != 2 {
+			t.Errorf("enumeration = %+v", e)
+		}
+	}, answer("SEARCH RETURN", "* ESEARCH (TAG \"{tag}\") UID\r\n"), answer("SEARCH ALL", "* SEARCH 9 4 2\r\n"))
+	bubble("what came before NO is returned beside it", "3", func(t *testing.T, s Session) {
+		got, err := s.Flags(t.Context(), uids(1, 3), 0)
+		if e, isE := errors.AsType[*Error](err); !isE || e.Kind != ErrNo || len(got) != 2 {
+			t.Errorf("%v, %v", got, err)
+		}
+		if len(got) == 2 && (!got[0].Known || len(got[0].Flags) != 0 || got[1].Known) {
+			t.Errorf("flags = %+v", got)
+		}
+	}, expect("FETCH"), send("* 1 FETCH (UID 1 FLAGS (\\Recent))\r\n* 3 FETCH (UID 3)\r\n* 2 FETCH (FLAGS ())\r\n{tag} NO [EXPUNGEISSUED] Some messages no longer exist\r\n"))
+	bubble("a missing envelope is named", "1", func(t *testing.T, s Session) {
+		got := must[[]Message](t)(s.Messages(t.Context(), uids(1, 3)))
+		if len(got) != 1 || strings.Join(got[0].Damaged, " ") != "internalDate size envelope bodyStructure" || got[0].MessageID != "<a b@c>" || len(got[0].References) != 2 || !got[0].IsList() {
+			t.Errorf("messages = %+v", got)
+		}
+	}, expect("FETCH"), send("* 1 FETCH (UID 2 FLAGS (\\seen) BODY[HEADER] "+literal("Message-ID: <a b@c>\r\nbad line\r\nReferences: <x@y>\r\n\t<z@y>\r\nList-Id: <l.example.com>\r\n\r\n")+")\r\n{tag} OK\r\n"))
+	bubble("counts follow the wire", "3", func(t *testing.T, s Session) {
+		ok(t, s.Noop(t.Context()))
+		if c := s.Changes(); s.Exists() != 4 || c.Expunged != 2 || !c.Exists || c.Alert != "read me" {
+			t.Errorf("exists = %d, changes = %+v", s.Exists(), c)
+		}
+		if c := s.Changes(); c.Any() {
+			t.Errorf("changes are told twice: %+v", c)
+		}
+	}, answer("NOOP", "* 2 EXPUNGE\r\n* 5 EXISTS\r\n* 0 RECENT\r\n* 1 EXPUNGE\r\n* OK [ALERT] read me\r\n"))
+	bubble("idle ended by the server", "3", func(t *testing.T, s Session) {
+		end, err := s.Idle(t.Context(), time.Minute)
+		if err != nil || end != IdleServer {
+			t.Errorf("idle: %q, %v", end, err)
+		}
+	}, expect("IDLE"), send("+ idling\r\n"), send("{tag} OK that is enough\r\n"))
+	bubble("hints of before end the next idle", "3", func(t *testing.T, s Session) {
+		ok(t, s.Noop(t.Context()))
+		end, err := s.Idle(t.Context(), time.Minute)
+		if err != nil || end != IdleChanged {
+			t.Errorf("idle: %q, %v", end, err)
+		}
+	}, answer("NOOP", "* 4 EXISTS\r\n"))
+	bubble("untagged data is no proof of life", "3", func(t *testing.T, s Session) {
+		before := s.LastProof()
+		end, err := s.Idle(t.Context(), 3*time.Minute)
+		if err != nil || end != IdleTimeout {
+			t.Errorf("idle: %q, %v", end, err)
+		}
+		if d := s.LastProof().Sub(before); d < 3*time.Minute || d > 3*time.Minute+time.Second {
+			t.Errorf("proof moved by %v, want that of DONE's reply", d)
+		}
+	}, expect("IDLE"), send("+ idling\r\n", "* OK Still here\r\n"), expect("DONE"), replyIdle())
+}
+
+func literal(s string) string { return fmt.Sprintf("{%d}\r\n%s", len(s), s) }
+
+// replyIdle answers the IDLE whose tag DONE does not repeat: the client's commands
+// after the hand-over are T1, T2, …: EXAMINE was T1.
+func replyIdle() imaptest.Step { return imaptest.Send("T2 OK done\r\n") }
+
+func TestCloseNeverBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script, s, err := dialScript(t, nil, selected("3"), imaptest.Expect("FETCH"), imaptest.Send("* 1 FETCH (UID 1 BODY[HEADER] {100}\r\nabc"), imaptest.Silence())
+		defer script.Close()
+		ok(t, err)
+		must[Selected](t)(s.Select(t.Context(), "INBOX"))
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Messages(t.Context(), uids(1, 3))
+			done <- err
+		}()
+		synctest.Wait()
+		if by := time.Until(s.SpeakBy()); by <= 0 || by > 2*time.Minute {
+			t.Errorf("speak by in %v", by)
+		}
+		begin := time.Now()
+		s.Close()
+		s.Close()
+		if err := <-done; !errors.Is(err, errClosedByUs) {
+			t.Errorf("error %v", err)
+		}
+		if d := time.Since(begin); d > 0 {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+func TestContextClosesConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script, s, err := dialScript(t, nil, selected("3"), imaptest.Expect("NOOP"), imaptest.Silence())
+		defer script.Close()
+		ok(t, err)
+		must[Selected](t)(s.Select(t.Context(), "INBOX"))
+		why := errors.New("lease lost")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(why) })
+		if err := s.Noop(ctx); !errors.Is(err, why) {
+			t.Errorf("noop: %v", err)
+		}
+	})
+}
+
+func TestDialEndsWithContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script := imaptest.NewScript(t, imaptest.Silence())
+		defer script.Close()
+		d := NewDialer(DialerOptions{Dial: script.Dial, AllowPlaintext: true})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := d.Dial(ctx, store.Server{Host: "h", Port: 1, Plaintext: true})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("dial: %v", err)
+		}
+	})
+}
+
+func TestDialTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDialer(DialerOptions{AllowPlaintext: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
+		}})
+		begin := time.Now()
+		_, err := d.Dial(t.Context(), store.Server{Host: "h", Port: 1, Plaintext: true})
+		if f := Classify(err); f.Kind != FaultServerDown || f.Class != "timeout" || time.Since(begin) != 10*time.Second {
+			t.Errorf("%+v after %v", f, time.Since(begin))
+		}
+	})
+}
