@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
@@ -68,7 +70,30 @@ func (v verifier) Verify(context.Context, store.Server) api.VerifyResult { retur
 
 func newFace(t *testing.T, change ...func(*api.Options)) *face {
 	t.Helper()
-	rdb := storetest.MiniredisClient(t)
+	return newFaceOn(t, storetest.MiniredisClient(t), change...)
+}
+
+// inBubble makes one whose Redis lives in the synctest bubble of the caller.
+func inBubble(t *testing.T, change ...func(*api.Options)) *face {
+	t.Helper()
+	m := miniredis.NewMiniRedis()
+	m.ClockTTL(true)
+	t.Cleanup(m.Close)
+	rdb := redis.NewClient(&redis.Options{
+		Addr: "127.0.0.1:6379", Dialer: func(context.Context, string, string) (net.Conn, error) {
+			c, err := m.Dial()
+			if err != nil {
+				return nil, err
+			}
+			return newPump(c), nil
+		},
+	})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return newFaceOn(t, rdb, change...)
+}
+
+func newFaceOn(t *testing.T, rdb redis.UniversalClient, change ...func(*api.Options)) *face {
+	t.Helper()
 	f := &face{t: t, rdb: rdb, store: storetest.On(t, rdb), reg: prometheus.NewRegistry(), log: &lockedBuffer{}, kicks: &kicks{}}
 	value, _, err := f.store.CreateToken(t.Context(), store.Token{Scopes: []string{"*"}})
 	if err != nil {

@@ -23,7 +23,7 @@ const (
 	// writeTime is how long a write may make no progress.
 	writeTime = 30 * time.Second
 	// askEvery is how often a stream asks whether its token still stands.
-	askEvery = 4 * time.Second
+	askEvery = 5 * time.Second
 	// streamPage is how many events are read at once, and so the most that a reconnect
 	// repeats.
 	streamPage = 100
