@@ -276,5 +276,17 @@ func (r *Receiver) Wait(ctx context.Context, ok func([]Request) bool) ([]Request
 
 // WaitCount waits until n requests were received.
 func (r *Receiver) WaitCount(ctx context.Context, n int) ([]Request, error) {
-	return r.Wait(ctx, func(got []Request) bool { return len(got) >= n })
+	for {
+		r.mu.Lock()
+		count, changed := len(r.got), r.changed
+		r.mu.Unlock()
+		if count >= n {
+			return r.Requests(), nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return r.Requests(), fmt.Errorf("waiting for %d requests, %d came: %w", n, count, context.Cause(ctx))
+		}
+	}
 }
