@@ -23,7 +23,7 @@ import (
 
 // rig is an engine over a server and a store, with one account on it.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	st     *store.Store
 	box    imaptest.Mailbox
 	id     store.AccountID
@@ -34,7 +34,7 @@ type rig struct {
 	proc   int
 }
 
-func newRig(t *testing.T, st *store.Store, box imaptest.Mailbox) *rig {
+func newRig(t testing.TB, st *store.Store, box imaptest.Mailbox) *rig {
 	t.Helper()
 	r := &rig{
 		t: t, st: st, box: box, id: "jo",
