@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,6 +47,29 @@ func openDataDir(path string) (*dataDirectory, error) {
 }
 
 func (d *dataDirectory) file(name string) string { return filepath.Join(d.path, name) }
+
+// instance names whoever works in this directory, over restarts: a process that takes
+// the directory over takes what its predecessor held as its own, at once. The lock says
+// that the predecessor is gone.
+func (d *dataDirectory) instance() (string, error) {
+	path := d.file("instance")
+	b, err := os.ReadFile(path)
+	if name := strings.TrimSpace(string(b)); err == nil && name != "" {
+		return name, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("data directory: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	name := host + ":" + strings.ToLower(rand.Text()[:12])
+	if err := os.WriteFile(path, []byte(name+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("data directory: %w", err)
+	}
+	return name, nil
+}
 
 func (d *dataDirectory) close() error { return d.lock.Close() }
 
