@@ -22,6 +22,11 @@ type apiClient struct {
 	http       *http.Client
 }
 
+// newHTTPClient has connections of its own, which can be closed.
+func newHTTPClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}}
+}
+
 // access are the flags by which commands find the server.
 type access struct{ url, token, data *string }
 
@@ -42,7 +47,7 @@ func (a access) client(p *program) (*apiClient, error) {
 	c := &apiClient{
 		url:   cmp.Or(*a.url, p.getenv("POSTRIDER_URL")),
 		token: cmp.Or(*a.token, p.getenv("POSTRIDER_TOKEN")),
-		http:  &http.Client{},
+		http:  newHTTPClient(),
 	}
 	if c.url == "" || c.token == "" {
 		dir, err := a.dataPath(p)

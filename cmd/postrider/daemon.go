@@ -34,7 +34,8 @@ import (
 type daemon struct {
 	cfg       *loaded
 	log       *slog.Logger
-	process   string         // names this process in leases and heartbeats
+	process   string         // names this process
+	instance  string         // names it and its predecessors in the same data directory, in leases
 	data      *dataDirectory // nil: nothing is kept
 	ephemeral bool
 
@@ -87,6 +88,12 @@ func newDaemon(ctx context.Context, cfg *loaded, data *dataDirectory, p *program
 			d.unwind(context.WithoutCancel(ctx))
 		}
 	}()
+	d.instance = d.process
+	if data != nil {
+		if d.instance, err = data.instance(); err != nil {
+			return nil, err
+		}
+	}
 	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := d.listen(ctx); err != nil {
 		return nil, err
@@ -263,7 +270,7 @@ func (d *daemon) buildEngines() error {
 	if d.cfg.has(roleSync) {
 		s := d.cfg.Sync
 		d.manager = imapsync.NewManager(imapsync.Options{
-			Store: d.store, Owner: d.process, Logger: d.log, Registerer: d.registry,
+			Store: d.store, Owner: d.instance, Logger: d.log, Registerer: d.registry,
 			Dial: func(ctx context.Context, a store.Account) (imapsync.Session, error) {
 				return d.dialer.Dial(ctx, *a.IMAP)
 			},
@@ -346,7 +353,7 @@ func (d *daemon) url() string {
 		return ""
 	}
 	scheme := "http"
-	if d.web.TLSConfig != nil {
+	if d.cfg.API.TLS.Cert != "" {
 		scheme = "https"
 	}
 	addr := d.webListen.Addr().String()

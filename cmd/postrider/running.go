@@ -32,8 +32,8 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	d.run(&d.janitors, "hints", func(ctx context.Context) error { return d.store.Listen(ctx, d.hint) })
 	d.run(&d.janitors, "janitor", d.janitor)
-	d.serve(d.web, d.webListen)
-	d.serve(d.metrics, d.metListen)
+	d.serve(d.web, d.webListen, d.cfg.API.TLS.Cert != "")
+	d.serve(d.metrics, d.metListen, false)
 	return nil
 }
 
@@ -59,13 +59,13 @@ func (d *daemon) fail(err error) {
 }
 
 // serve runs an HTTP server; nil is none. Shutdown ends it.
-func (d *daemon) serve(s *http.Server, l net.Listener) {
+func (d *daemon) serve(s *http.Server, l net.Listener, secure bool) {
 	if s == nil {
 		return
 	}
 	d.janitors.wg.Go(func() {
 		var err error
-		if s.TLSConfig != nil {
+		if secure {
 			err = s.ServeTLS(l, "", "")
 		} else {
 			err = s.Serve(l)

@@ -261,7 +261,7 @@ func redisPID(t *testing.T, client *redis.Client) (pid int) {
 }
 
 // get makes a request with a token and returns the status.
-func get(t *testing.T, url, token string) int {
+func get(t testing.TB, url, token string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -279,7 +279,7 @@ func get(t *testing.T, url, token string) int {
 }
 
 // eventually asks until the answer is yes.
-func eventually(t *testing.T, most time.Duration, what string, ok func() bool) {
+func eventually(t testing.TB, most time.Duration, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(most)
 	for !ok() {

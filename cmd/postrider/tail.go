@@ -32,7 +32,8 @@ type tail struct {
 	asJSON    bool
 	command   string
 	keepGoing bool
-	resume    string // file that keeps the cursor; "" = none
+	resume    string             // file that keeps the cursor; "" = none
+	watch     func(events.Event) // instead of printing; nil prints
 
 	cursor string // of the last event that was dealt with
 }
@@ -191,6 +192,10 @@ func (t *tail) handle(ctx context.Context, envelope []byte) error {
 	var e events.Event
 	if err := json.Unmarshal(envelope, &e); err != nil {
 		return fatal{fmt.Errorf("the server sent what is no event: %w", err)}
+	}
+	if t.watch != nil {
+		t.watch(e)
+		return nil
 	}
 	if t.command == "" || !t.asJSON { // with a command, --json is its input alone
 		line := string(envelope)
