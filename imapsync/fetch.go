@@ -86,7 +86,11 @@ func (s *client) fetch(ctx context.Context, set imap.UIDSet, opts *imap.FetchOpt
 		cmd := s.imap.Fetch(set, opts)
 		var out []fetched
 		for msg := cmd.Next(); msg != nil; msg = cmd.Next() {
-			if f := collect(msg, limit); f.UID != 0 {
+			f, err := collect(msg, limit)
+			if err != nil {
+				return nil, err // the connection is gone; nothing more may be asked of cmd
+			}
+			if f.UID != 0 {
 				out = append(out, f)
 			}
 		}
@@ -99,8 +103,9 @@ func (s *client) fetch(ctx context.Context, set imap.UIDSet, opts *imap.FetchOpt
 	return got, err
 }
 
-// collect reads one message to its end: the client goes on only behind it.
-func collect(msg *imapclient.FetchMessageData, limit int64) fetched {
+// collect reads one message to its end: the client goes on only behind it. An error
+// means that the connection ended in a literal.
+func collect(msg *imapclient.FetchMessageData, limit int64) (fetched, error) {
 	var f fetched
 	for item := msg.Next(); item != nil; item = msg.Next() {
 		switch item := item.(type) {
@@ -117,15 +122,42 @@ func collect(msg *imapclient.FetchMessageData, limit int64) fetched {
 		case imapclient.FetchItemDataBodyStructure:
 			f.BodyStructure = item.BodyStructure
 		case imapclient.FetchItemDataBodySection:
+			if item.Literal == nil {
+				continue // NIL
+			}
+			b, err := readLiteral(item.Literal, limit)
+			if err != nil {
+				return f, err
+			}
 			// One section is asked for, so the first that comes is it, however its name
-			// is echoed (row 50). msg.Next drains what is over the limit.
-			if item.Literal != nil && !f.hasHeader {
-				f.header, _ = io.ReadAll(io.LimitReader(item.Literal, limit))
-				f.hasHeader = true
+			// is echoed (row 50).
+			if !f.hasHeader {
+				f.header, f.hasHeader = b, true
 			}
 		}
 	}
-	return f
+	return f, nil
+}
+
+// readLiteral reads a literal to its end and keeps the first bytes. A literal that is
+// cut must not be read again: the client's reader has gone on by then.
+func readLiteral(l imap.LiteralReader, limit int64) ([]byte, error) {
+	kept, err := io.ReadAll(io.LimitReader(l, limit))
+	if err != nil {
+		return nil, err
+	}
+	n := int64(len(kept))
+	if n == limit {
+		rest, err := io.Copy(io.Discard, l)
+		if err != nil {
+			return nil, err
+		}
+		n += rest
+	}
+	if n < l.Size() {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return kept, nil
 }
 
 // messageOf makes the value a worker sees.

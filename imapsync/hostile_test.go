@@ -292,6 +292,12 @@ func TestOddSession(t *testing.T) {
 			t.Errorf("changes are told twice: %+v", c)
 		}
 	}, answer("NOOP", "* 2 EXPUNGE\r\n* 5 EXISTS\r\n* 0 RECENT\r\n* 1 EXPUNGE\r\n* OK [ALERT] read me\r\n"))
+	bubble("a list without inbox is asked for it", "3", func(t *testing.T, s Session) {
+		got := must[[]Listed](t)(s.Folders(t.Context()))
+		if len(got) != 3 || got[0].Path != "A" || got[0].Selectable || got[0].Delimiter != "" || got[2].SpecialUse != RoleInbox || !got[2].Selectable {
+			t.Errorf("folders = %+v", got)
+		}
+	}, answer(`LIST "" "*"`, "* LIST (\\NoSelect) NIL A\r\n* LIST () NIL \"B&-C\"\r\n* LIST (\\NonExistent) NIL A\r\n"), answer(`LIST "" INBOX`, "* LIST () \"/\" inbox\r\n"))
 	bubble("idle ended by the server", "3", func(t *testing.T, s Session) {
 		end, err := s.Idle(t.Context(), time.Minute)
 		if err != nil || end != IdleServer {

@@ -12,14 +12,22 @@ import (
 // Folders implements Session.
 func (s *client) Folders(ctx context.Context) ([]Listed, error) {
 	opts := s.listOptions()
-	data, err := s.list(ctx, opts)
+	data, err := s.list(ctx, "*", opts)
 	if e, ok := errors.AsType[*Error](err); ok && e.Usable() && opts != nil {
 		// QUIRK(courier): a server may refuse RETURN options that it does not know.
 		s.plainList = true
-		data, err = s.list(ctx, nil)
+		data, err = s.list(ctx, "*", nil)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !slices.ContainsFunc(data, func(d *imap.ListData) bool { return strings.EqualFold(d.Mailbox, "INBOX") }) {
+		// sync.md §4.7: a list without INBOX is believed only after asking for it.
+		inbox, err := s.list(ctx, "INBOX", nil)
+		if err != nil && !usable(err) {
+			return nil, err
+		}
+		data = append(data, inbox...)
 	}
 	return assignRoles(listed(data), s.roles), nil
 }
@@ -37,9 +45,9 @@ func (s *client) listOptions() *imap.ListOptions {
 	return opts
 }
 
-func (s *client) list(ctx context.Context, opts *imap.ListOptions) ([]*imap.ListData, error) {
+func (s *client) list(ctx context.Context, pattern string, opts *imap.ListOptions) ([]*imap.ListData, error) {
 	return do(ctx, s, "LIST", s.slow(), func() ([]*imap.ListData, error) {
-		return s.imap.List("", "*", opts).Collect()
+		return s.imap.List("", pattern, opts).Collect()
 	})
 }
 

@@ -2,6 +2,10 @@ package imapsync
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -346,6 +350,15 @@ func TestSessionCondStore(t *testing.T) {
 	}
 }
 
+// pinOf is the pin of a certificate.
+func pinOf(t *testing.T, certPEM string) string {
+	t.Helper()
+	block, _ := pem.Decode([]byte(certPEM))
+	cert := must[*x509.Certificate](t)(x509.ParseCertificate(block.Bytes))
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
 func TestDialDovecot(t *testing.T) {
 	d := imaptest.StartDovecot(t)
 	box := d.User("jo", "secret")
@@ -363,6 +376,7 @@ func TestDialDovecot(t *testing.T) {
 	}{
 		{"starttls", base, Fault{}, ""},
 		{"implicit tls", with(func(s *store.Server) { s.Secure, s.Port = true, box.TLSPort() }), Fault{}, ""},
+		{"pinned without an authority", with(func(s *store.Server) { s.TLS.Pin, s.TLS.CA = []string{pinOf(t, s.TLS.CA)}, "" }), Fault{}, ""},
 		{"wrong password", with(func(s *store.Server) { s.Pass = secret.New("wrong") }), Fault{Kind: FaultAuthDead, Class: "credentials"}, "AUTHENTICATIONFAILED"},
 		{"no password", with(func(s *store.Server) { s.Pass = secret.Text{} }), Fault{Kind: FaultConfig, Class: "blocked"}, codeCredentials},
 		{"unknown authority", with(func(s *store.Server) { s.TLS.CA = "" }), Fault{Kind: FaultTLS, Class: "tls"}, "CERT_UNKNOWN_AUTHORITY"},
