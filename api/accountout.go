@@ -143,7 +143,7 @@ func rowOf(a store.Account, st store.State, silent time.Duration, now time.Time)
 		row.LastError = &lastErrorOut{
 			Kind: e.Kind, Class: e.Class, Service: e.Service, Response: e.Response, Code: e.Code, Description: e.Description,
 			At: stamp(e.At), Since: stamp(e.Since), Count: e.Count, NextTry: stamp(e.NextTry), Until: stamp(e.Until),
-			Action: e.Action, Docs: e.Docs,
+			Action: e.Action, Docs: errorDocs(e.Docs),
 		}
 	}
 	return row

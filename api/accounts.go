@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,13 +111,13 @@ func (s *Server) createAccount(ctx context.Context, in *createIn) (*created, err
 	if err := s.checkAccount(in.Body); err != nil {
 		return nil, err
 	}
-	fresh := store.Account{ID: id}
-	newErr := in.Body.apply(&fresh, s.o.Config)
-	if newErr == nil && in.Verify {
-		if err := s.verifyFirst(ctx, fresh.IMAP); err != nil {
+	if in.Verify {
+		if err := s.verifyFirst(ctx, id, in.Body); err != nil {
 			return nil, err
 		}
 	}
+	fresh := store.Account{ID: id}
+	newErr := in.Body.apply(&fresh, s.o.Config)
 	ctx, stop := context.WithTimeout(ctx, storeTime)
 	defer stop()
 	if newErr == nil {
@@ -202,17 +201,8 @@ func (s *Server) deleteAccount(ctx context.Context, in *deleteIn) (*deleted, err
 	if err := s.o.Store.DeleteAccount(ctx, in.id()); err != nil {
 		return nil, ofAccount(in.id(), err)
 	}
-	tokens, err := s.o.Store.Tokens(ctx)
-	if err != nil {
+	if err := s.o.Store.DeleteAccountTokens(ctx, in.id()); err != nil {
 		return nil, err // deleting again is no error, and comes here again
-	}
-	for _, t := range tokens {
-		if t.Account != in.id() {
-			continue
-		}
-		if err := s.o.Store.DeleteToken(ctx, t.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return nil, err
-		}
 	}
 	return &deleted{deletedBody{in.Account, true}}, nil
 }
@@ -308,117 +298,6 @@ func version(ifMatch string) (uint64, error) {
 		return 0, problem(PreconditionFailed, "If-Match names no version that was ever given")
 	}
 	return v, nil
-}
-
-// PageIn is in the input of lists.
-type PageIn struct {
-	Page     int `query:"page" minimum:"0" maximum:"1000000" default:"0" doc:"from 0"`
-	PageSize int `query:"pageSize" minimum:"1" maximum:"1000" default:"20"`
-}
-
-// PageOut is in the output of lists.
-type PageOut struct {
-	Total int `json:"total"`
-	Page  int `json:"page"`
-	Pages int `json:"pages"`
-}
-
-// cut is one page of a list.
-func cut[T any](list []T, in PageIn) ([]T, PageOut) {
-	from := min(in.Page*in.PageSize, len(list))
-	to := min(from+in.PageSize, len(list))
-	return list[from:to], PageOut{Total: len(list), Page: in.Page, Pages: (len(list) + in.PageSize - 1) / in.PageSize}
-}
-
-type listIn struct {
-	PageIn
-	State string `query:"state" enum:"init,connecting,syncing,connected,disconnected,authenticationError,connectError,paused,unset" doc:"only accounts in this state"`
-	Query string `query:"query" maxLength:"256" doc:"part of id, name or email, letter case aside"`
-}
-
-type listOut struct {
-	Body listBody
-}
-
-type listBody struct {
-	PageOut
-	Accounts []AccountRow `json:"accounts" nullable:"false"`
-}
-
-func (s *Server) listAccounts(ctx context.Context, in *listIn) (*listOut, error) {
-	ids, err := s.o.Store.AccountIDs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if in.State == "" && in.Query == "" {
-		part, of := cut(ids, in.PageIn)
-		accounts := make([]store.Account, 0, len(part))
-		for _, id := range part {
-			a, err := s.o.Store.Account(ctx, id)
-			if errors.Is(err, store.ErrNotFound) { // deleted a moment ago
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			accounts = append(accounts, a)
-		}
-		rows, err := s.rows(ctx, accounts)
-		return &listOut{listBody{of, rows}}, err
-	}
-	var accounts []store.Account
-	for shard := range store.Shards {
-		part, err := s.o.Store.ShardAccounts(ctx, shard)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range part {
-			if a.Deleted.IsZero() && found(a, strings.ToLower(in.Query)) {
-				accounts = append(accounts, a)
-			}
-		}
-	}
-	slices.SortFunc(accounts, func(a, b store.Account) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	if in.State == "" {
-		part, of := cut(accounts, in.PageIn)
-		rows, err := s.rows(ctx, part)
-		return &listOut{listBody{of, rows}}, err
-	}
-	rows, err := s.rows(ctx, accounts)
-	if err != nil {
-		return nil, err
-	}
-	rows = slices.DeleteFunc(rows, func(r AccountRow) bool { return r.State != in.State })
-	rows, of := cut(rows, in.PageIn)
-	return &listOut{listBody{of, rows}}, nil
-}
-
-func found(a store.Account, query string) bool {
-	return query == "" || slices.ContainsFunc([]string{string(a.ID), a.Name, a.Email}, func(s string) bool {
-		return strings.Contains(strings.ToLower(s), query)
-	})
-}
-
-// rows joins accounts with what their workers said.
-func (s *Server) rows(ctx context.Context, accounts []store.Account) ([]AccountRow, error) {
-	ids := make([]store.AccountID, len(accounts))
-	for i, a := range accounts {
-		ids[i] = a.ID
-	}
-	states, err := s.o.Store.States(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	set, err := s.o.Store.Settings(ctx)
-	if err != nil {
-		return nil, err
-	}
-	now := time.Now()
-	rows := make([]AccountRow, len(accounts))
-	for i, a := range accounts {
-		rows[i] = rowOf(a, states[a.ID], stallAfter(a, set), now)
-	}
-	return rows, nil
 }
 
 type showIn struct {

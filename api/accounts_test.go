@@ -255,7 +255,13 @@ func TestVerify(t *testing.T) {
 		t.Errorf("verify first: %v", got)
 	}
 	f.call(404, "GET", "/v1/account/jo", "")
-	for range 28 {
+	f.call(200, "POST", "/v1/account", jo)
+	f.call(503, "POST", "/v1/account?verify=true", `{"account":"jo","name":"X","imap":{"partial":true,"auth":{"pass":"other"}}}`)
+	if a, err := f.store.Account(t.Context(), "jo"); err != nil || a.Version != 1 {
+		t.Errorf("an update that did not verify was stored: %d %v", a.Version, err)
+	}
+	f.call(400, "POST", "/v1/account?verify=true", `{"account":"none"}`)
+	for range 27 {
 		f.call(200, "POST", "/v1/verifyAccount", server)
 	}
 	if w := f.send(f.request("POST", "/v1/verifyAccount", server)); w.Code != 429 || w.Header().Get("Retry-After") == "" {

@@ -352,7 +352,7 @@ func TestProblemCodesAreDocumented(t *testing.T) {
 			t.Errorf("%s is not explained", code)
 		}
 	}
-	if n := strings.Count(w.Body.String(), "<h2 id="); n != len(api.CodesForTest()) {
+	if n := strings.Count(w.Body.String(), `<h2 class="code"`); n != len(api.CodesForTest()) {
 		t.Errorf("%d codes explained, %d in the code", n, len(api.CodesForTest()))
 	}
 }

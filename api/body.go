@@ -28,6 +28,9 @@ func (s *Server) readBody(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	body, p := s.body(w, r, ctx.Operation())
 	if p != nil {
+		if p.Code == BodyTooLarge || p.Code == Timeout {
+			w.Header().Set("Connection", "close") // what still comes is not worth reading
+		}
 		p.write(w, r)
 		return
 	}

@@ -93,6 +93,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.metrics.inFlight.Inc()
 	defer func() {
 		if v := recover(); v != nil {
+			if v == http.ErrAbortHandler { // net/http's own way to break off
+				panic(v)
+			}
 			s.metrics.panics.Inc()
 			s.log.Error("panic in a request", "route", route, "request", c.id, "panic", v, "stack", string(debug.Stack()))
 			if rec.status == 0 {
@@ -153,6 +156,9 @@ func (s *Server) admit(r *http.Request) *Problem {
 // pattern takes is answered with a problem, redirects to cleaned paths included: paths
 // are exact.
 func (s *Server) route(r *http.Request) (http.Handler, string) {
+	if r.Method == http.MethodOptions && len(s.o.Config.CORSOrigins) > 0 && strings.HasPrefix(r.URL.Path, "/v1/") {
+		return http.HandlerFunc(s.preflight), "preflight"
+	}
 	h, pattern := s.mux.Handler(r)
 	_, route, ok := strings.Cut(pattern, " ")
 	if !ok {
@@ -164,7 +170,7 @@ func (s *Server) route(r *http.Request) (http.Handler, string) {
 	if pattern == "" {
 		return refuseWith(h), "none"
 	}
-	if pattern != "/" && !matches(route, r) {
+	if !matches(route, r) {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { problem(NotFound, "nothing at this path").write(w, r) }), "none"
 	}
 	return s.mux, route
@@ -213,7 +219,7 @@ func (s *Server) cors(h http.Header, r *http.Request) {
 	}
 }
 
-// preflight answers the OPTIONS of a configured origin; registered only where there is one.
+// preflight answers OPTIONS where an origin is configured.
 func (s *Server) preflight(w http.ResponseWriter, r *http.Request) {
 	if w.Header().Get("Access-Control-Allow-Origin") == "" || r.Header.Get("Access-Control-Request-Method") == "" {
 		problem(MethodNotAllowed, "OPTIONS is for preflights of configured origins").write(w, r)

@@ -22,7 +22,7 @@
 //
 // # Goroutines
 //
-// The package starts none. A stream or a long poll is the goroutine of its request;
+// The package starts none that outlives its request. A stream or a long poll is the goroutine of its request;
 // it ends with the request, with Drain, or when its token is revoked.
 //
 // # Standards

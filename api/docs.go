@@ -101,7 +101,7 @@ func newPages(doc *huma.OpenAPI) (pages, error) {
 	if p.index, err = p.render("docs.html", map[string]any{"Version": doc.Info.Version, "Operations": ops}); err != nil {
 		return pages{}, err
 	}
-	p.errors, err = p.render("errors.html", help)
+	p.errors, err = p.render("errors.html", map[string]any{"Codes": help, "Troubles": troubles})
 	return p, err
 }
 
@@ -152,7 +152,4 @@ func (s *Server) docRoutes() {
 		w.Header().Set("Content-Type", "text/css; charset=utf-8")
 		_, _ = w.Write(s.pages.style)
 	})
-	if len(s.o.Config.CORSOrigins) > 0 {
-		s.mux.HandleFunc("OPTIONS /v1/", s.preflight)
-	}
 }

@@ -213,3 +213,27 @@ func TestSettingsRoundTrip(t *testing.T) {
 		t.Errorf("a part of a refused change was kept: %v", got)
 	}
 }
+
+// Every anchor that the engine gives to an account's error leads somewhere.
+func TestTroublesAreExplained(t *testing.T) {
+	f := newFace(t)
+	page := f.send(f.request("GET", "/docs/errors", "")).Body.String()
+	seen := map[string]bool{}
+	for _, name := range []string{"replies.go", "classify.go"} {
+		src, err := os.ReadFile(filepath.Join("..", "imapsync", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`docs: *"([a-z-]+)"|f\.Docs(?:, f\.Planned)? = .*"([a-z-]+)"`).FindAllSubmatch(src, -1) {
+			seen[string(m[1])+string(m[2])] = true
+		}
+	}
+	if len(seen) < 10 {
+		t.Fatalf("only %d anchors found: the pattern no longer fits the source", len(seen))
+	}
+	for anchor := range seen {
+		if !strings.Contains(page, `id="`+anchor+`"`) {
+			t.Errorf("%s is not explained", anchor)
+		}
+	}
+}

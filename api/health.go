@@ -29,6 +29,8 @@ var needsAction = []string{"authDead", "config"}
 // proof of life is down, whatever its worker wrote last.
 func HealthOf(a store.Account, st store.Status, alive time.Time, silent time.Duration, now time.Time) Health {
 	switch {
+	case a.Paused != nil && a.Paused.Reason != "api": // it paused itself: its credentials have failed for days
+		return HealthAction
 	case a.Paused != nil:
 		return HealthPaused
 	case a.IMAP == nil:

@@ -42,7 +42,8 @@ func TestHealthOf(t *testing.T) {
 		{"wrong password", imap, store.Status{State: "authenticationError", Failures: 1, LastError: failed("authDead")}, time.Minute, "action-needed"},
 		{"wrong password, trying again", imap, store.Status{State: "connecting", Failures: 1, LastError: failed("authDead")}, time.Minute, "action-needed"},
 		{"IMAP switched off", imap, store.Status{State: "connectError", Failures: 1, LastError: failed("config")}, time.Minute, "action-needed"},
-		{"paused", store.Account{IMAP: &store.Server{}, Paused: &store.Pause{}}, store.Status{State: "connected"}, time.Second, "paused"},
+		{"paused", store.Account{IMAP: &store.Server{}, Paused: &store.Pause{Reason: "api"}}, store.Status{State: "connected"}, time.Second, "paused"},
+		{"paused itself", store.Account{IMAP: &store.Server{}, Paused: &store.Pause{Reason: "authenticationFailing"}}, store.Status{State: "paused"}, time.Hour, "action-needed"},
 		{"disabled", store.Account{IMAP: &store.Server{Disabled: true}}, store.Status{State: "unset"}, 0, "paused"},
 		{"nothing to watch", store.Account{}, store.Status{State: "unset"}, 0, "action-needed"},
 	} {

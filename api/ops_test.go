@@ -183,7 +183,7 @@ func TestAsynqmon(t *testing.T) {
 
 func TestCORS(t *testing.T) {
 	preflight := func(f *face, origin string) *httptest.ResponseRecorder {
-		r := f.request("OPTIONS", "/v1/accounts", "")
+		r := f.request("OPTIONS", "/v1/account/jo/pause", "")
 		r.Header.Del("Authorization")
 		r.Header.Set("Origin", origin)
 		r.Header.Set("Access-Control-Request-Method", "GET")
@@ -202,6 +202,7 @@ func TestCORS(t *testing.T) {
 			t.Errorf("%q: %d %v", origin, w.Code, w.Header())
 		}
 	}
+	f.call(404, "GET", "/v1/nothing", "")
 	r := f.request("GET", "/v1/accounts", "")
 	r.Header.Set("Origin", "https://app.example")
 	if w := f.send(r); w.Code != 200 || w.Header().Get("Access-Control-Allow-Origin") != "https://app.example" || w.Header().Get("Vary") == "" {

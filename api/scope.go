@@ -24,12 +24,6 @@ const (
 	scopeAny = "any"
 )
 
-// scopes are all that a token may be given.
-var scopes = []string{
-	scopeAll, scopeAPI, scopeAccounts, scopeRead, scopeWrite, scopeSend, scopeEvents, scopeWebhooks,
-	scopeSettings, scopeTokens, scopeMonitor, scopeMetrics,
-}
-
 // unbound are the scopes that make no sense for a token bound to an account, since what
 // they open is everybody's.
 var unbound = []string{scopeAll, scopeSettings, scopeTokens, scopeMetrics, scopeMonitor}

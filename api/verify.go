@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/store"
@@ -86,9 +88,20 @@ func (s *Server) verifyAccount(ctx context.Context, in *verifyIn) (*verifyOut, e
 	return left, nil
 }
 
-// verifyFirst is the test before an account is stored.
-func (s *Server) verifyFirst(ctx context.Context, server *store.Server) error {
-	if server == nil {
+// verifyFirst is the test before an account is stored: of the server as it would be
+// stored, what an existing account keeps included.
+func (s *Server) verifyFirst(ctx context.Context, id store.AccountID, in accountIn) error {
+	would := store.Account{ID: id}
+	switch a, err := s.o.Store.Account(ctx, id); {
+	case err == nil:
+		would = a
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	if err := in.apply(&would, s.o.Config); err != nil {
+		return err
+	}
+	if would.IMAP == nil {
 		return invalid("query.verify", "Invalid", "needs an imap block to try")
 	}
 	if _, err := s.mayVerify(ctx); err != nil {
@@ -97,12 +110,12 @@ func (s *Server) verifyFirst(ctx context.Context, server *store.Server) error {
 	if s.o.Verifier == nil {
 		return problem(FieldNotSupported, "this process cannot try mail servers")
 	}
-	got := s.o.Verifier.Verify(ctx, *server)
+	got := s.o.Verifier.Verify(ctx, *would.IMAP)
 	if got.Success {
 		return nil
 	}
 	code := ConnectionError
-	if got.Kind == "authDead" || got.Kind == "config" {
+	if slices.Contains(needsAction, got.Kind) {
 		code = AuthenticationFails
 	}
 	p := problem(code, "%s", got.Error)
