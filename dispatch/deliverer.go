@@ -68,6 +68,15 @@ func (d *Deliverer) ProcessTask(ctx context.Context, t *asynq.Task) (err error) 
 	if err := json.Unmarshal(t.Payload(), &p); err != nil {
 		return fmt.Errorf("task payload: %w: %w", err, asynq.SkipRetry)
 	}
+	err = d.carry(ctx, p)
+	if _, ok := errors.AsType[*retryError](err); err != nil && !ok && !errors.Is(err, asynq.SkipRetry) && ctx.Err() == nil {
+		d.log.Warn("lane not served", "route", p.Route.ID, "lane", p.Lane, "err", err)
+	}
+	return err
+}
+
+// carry serves the lane of a task.
+func (d *Deliverer) carry(ctx context.Context, p payload) error {
 	r, ok, err := d.route(ctx, p.Route.ID)
 	if err != nil || !ok {
 		return err // a route that is no more: the sweeper drops its lanes

@@ -58,9 +58,12 @@ end
 -- pop: the next lane in turn, three of ready to one of readyLate.
 local function pop()
   while true do
-    local a, b = B .. 'ready', B .. 'readyLate'
-    if redis.call('HINCRBY', G, 'turn', 1) % 4 == 0 then a, b = b, a end
-    local lane = redis.call('LPOP', a) or redis.call('LPOP', b)
+    local first, second = 'ready', 'readyLate'
+    if redis.call('HINCRBY', G, 'turn', 1) % 4 == 0 then
+      first = 'readyLate' -- one by one: miniredis' Lua gets `a, b = b, a` wrong
+      second = 'ready'
+    end
+    local lane = redis.call('LPOP', B .. first) or redis.call('LPOP', B .. second)
     if not lane then return nil end
     if redis.call('EXISTS', list(lane)) == 1 and redis.call('HEXISTS', B .. 'car', lane) == 0 then return lane end
   end
