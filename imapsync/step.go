@@ -193,7 +193,12 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 	if f.meta.Fail != nil {
 		s.recovered()
 	}
-	f.look, f.doubt, f.short, f.limit, f.poison = now, nil, shortness{}, 0, nil
+	f.look, f.doubt, f.short, f.limit = now, nil, shortness{}, 0
+	for uid := range f.poison {
+		if s.d.awaited(uid) == nil {
+			delete(f.poison, uid)
+		}
+	}
 	if s.d.changed() {
 		f.active = now
 	}

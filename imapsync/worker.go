@@ -289,7 +289,7 @@ func (w *worker) dirtyAll() {
 // meanwhile is found by opening it.
 func (w *worker) openMain(ctx context.Context) error {
 	m := w.main()
-	if m == nil || w.open == m && !w.reopen || m.blocked(time.Now()) || w.suspect != nil {
+	if m == nil || w.open == m && !w.reopen || m.blocked(time.Now()) {
 		return nil
 	}
 	return w.visit(ctx, m, nil)
