@@ -80,12 +80,13 @@ func TestStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := inBubble(t)
 		f.create("jo")
+		f.create("ann")
 		w := f.follow("?cursor=begin")
 		got := w.take()
 		if w.status != 200 || w.header.Get("Content-Type") != "text/event-stream" || !strings.HasPrefix(got, "retry: 3000\n\n") {
 			t.Fatalf("%d %v %q", w.status, w.header, got)
 		}
-		if !regexp.MustCompile(`retry: 3000\n\nid: \S+\nevent: accountAdded\ndata: \{"serviceUrl":null,"account":"jo",.*"seq":1,.*\}\n\n`).MatchString(got) {
+		if !regexp.MustCompile(`retry: 3000\n\nid: \S+\nevent: accountAdded\ndata: \{"serviceUrl":null,"account":"(jo|ann)",.*"seq":1,.*\}\n\n`).MatchString(got) || strings.Count(got, "\nid: ") != 2 || !strings.Contains(got, "\nid: begin\nevent: accountAdded") {
 			t.Errorf("first event: %q", got)
 		}
 
@@ -191,6 +192,27 @@ func TestRevokedTokenEndsItsStream(t *testing.T) {
 			t.Errorf("after 5 s: %q", got)
 		}
 		<-w.done
+	})
+}
+
+// A Redis that is away for a while does not end a stream: a browser that is hung up on
+// with an error does not come back.
+func TestStreamOutlivesTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := inBubble(t)
+		w := f.follow("")
+		w.take()
+		f.mini.SetError("LOADING Redis is loading the dataset in memory")
+		time.Sleep(20 * time.Second)
+		if got := w.take(); !strings.Contains(got, ": store unavailable\n\n") || strings.Contains(got, "event:") {
+			t.Errorf("while Redis is away: %q", got)
+		}
+		f.mini.SetError("")
+		f.create("jo")
+		time.Sleep(3 * time.Second)
+		if got := w.take(); strings.Count(got, "event: accountAdded") != 1 {
+			t.Errorf("when Redis is back: %q", got)
+		}
 	})
 }
 
