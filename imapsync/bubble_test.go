@@ -60,6 +60,7 @@ type den struct {
 	rdb  *redis.Client
 	mini *miniredis.Miniredis
 	m    *Manager
+	wrap func(Store) Store // nil: the store as it is
 	stop func()
 	last uint64
 }
@@ -138,8 +139,12 @@ func (d *den) ok(err error) {
 }
 
 func (d *den) up() {
+	var st Store = d.st
+	if d.wrap != nil {
+		st = d.wrap(st)
+	}
 	d.m = NewManager(Options{
-		Store: d.st, Owner: "proc", Logger: slog.New(slog.NewTextHandler(d.t.Output(), nil)),
+		Store: st, Owner: "proc", Logger: slog.New(slog.NewTextHandler(d.t.Output(), nil)),
 		Dial: func(ctx context.Context, _ store.Account) (Session, error) { return d.srv.dial(ctx) },
 	})
 	ctx, cancel := context.WithCancel(d.t.Context())

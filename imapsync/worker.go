@@ -89,6 +89,7 @@ type worker struct {
 	messages    int
 	announced   int
 	shortIdles  int
+	restless    int // passes in a row without a wait
 
 	failures  int // in a row, for back-off
 	kind      string
