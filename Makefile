@@ -38,8 +38,9 @@ fuzz: ## every fuzz target for FUZZ (30s)
 	@.ci/fuzz.sh $(FUZZ)
 
 bench: ## the figures of README, also as JSON lines in bench.jsonl
-	@.ci/need.sh redis-server=redis-server
-	POSTRIDER_TEST_BENCH=$(CURDIR)/bench.jsonl $(GO) test -count=1 -timeout 30m -run '^TestBench' -v ./cmd/postrider
+	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd
+	@rm -f bench.jsonl
+	POSTRIDER_BENCH_OUT=$(CURDIR)/bench.jsonl $(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchtime 1x ./cmd/postrider
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
