@@ -128,7 +128,6 @@ type fakeSession struct {
 
 	// Under s.mu.
 	open    string
-	seen    map[uint32]*fakeMessage // the folder as it was noticed last
 	seenAt  map[uint32]uint64
 	changes Changes
 	kicked  bool

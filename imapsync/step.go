@@ -25,6 +25,7 @@ type folder struct {
 	short  shortness // EXISTS and what can be listed disagree
 	limit  int       // messages to ask for at once; 0 = chunkMessages
 	poison map[uint32]int
+	queued time.Time // a large first look waits for a slot until then
 	askAt  time.Time // when STATUS is asked next
 	asked  int       // STATUS left out by the server, in a row
 }
@@ -43,6 +44,7 @@ func (f *folder) retryAt() time.Time {
 	for _, p := range f.meta.Pending {
 		earlier(p.Next)
 	}
+	earlier(f.queued)
 	earlier(f.turned.next)
 	earlier(f.short.next)
 	if f.doubt != nil {

@@ -56,7 +56,6 @@ type worker struct {
 	recorded   atomic.Int64 // Unix ns of the proof of life that the store has
 	heldSince  time.Time
 	cancel     context.CancelCauseFunc
-	done       chan struct{}
 
 	// Of the worker's goroutine alone.
 	sess        Session
