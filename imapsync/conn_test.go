@@ -106,7 +106,7 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, said string) {
 		synctest.Test(t, func(t *testing.T) {
 			script, s, err := dialScript(t, nil, selected("3"), imaptest.Expect(""), imaptest.Send(said), imaptest.Silence())
-			defer script.Close()
+			t.Cleanup(script.Close)
 			ok(t, err)
 			must[Selected](t)(s.Select(t.Context(), "INBOX"))
 			begin := time.Now()
@@ -130,8 +130,13 @@ func TestParseHeader(t *testing.T) {
 		in   string
 		want []string
 	}{
-		{"<a@b>", []string{"<a@b>"}}, {"<a@b><c@d>", []string{"<a@b>", "<c@d>"}}, {"a@b", []string{"<a@b>"}}, {"", nil}, {"<>", nil},
-		{"<a@b", nil}, {"text <a@b> more < c@d >", []string{"<a@b>", "<c@d>"}},
+		{"<a@b>", []string{"<a@b>"}},
+		{"<a@b><c@d>", []string{"<a@b>", "<c@d>"}},
+		{"a@b", []string{"<a@b>"}},
+		{"", nil},
+		{"<>", nil},
+		{"<a@b", nil},
+		{"text <a@b> more < c@d >", []string{"<a@b>", "<c@d>"}},
 	} {
 		if diff := cmp.Diff(c.want, idsIn(c.in)); diff != "" {
 			t.Errorf("ids in %q (-want +got):\n%s", c.in, diff)
