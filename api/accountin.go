@@ -16,16 +16,16 @@ import (
 
 // accountIn is an account in a request. Absent fields are left alone.
 type accountIn struct {
-	Account    Opt[string]     `json:"account" doc:"id, 1 to 256 bytes; absent or null when creating: made up" example:"jo"`
-	Name       Opt[string]     `json:"name" maxLength:"256" example:"Jo"`
-	Email      Opt[string]     `json:"email" maxLength:"320" example:"jo@example.com"`
-	Path       Opt[List]       `json:"path" doc:"folders to watch: a path or a list of them; * or null means all"`
-	Webhooks   Opt[string]     `json:"webhooks" maxLength:"2048" doc:"the account's own webhook URL; null or empty removes it"`
-	Headers    Opt[[]headerIn] `json:"webhooksCustomHeaders" maxItems:"50"`
-	NotifyFrom Opt[When]       `json:"notifyFrom" doc:"the first look announces messages that arrived at or after it; default now"`
-	SyncFrom   Opt[When]       `json:"syncFrom" deprecated:"true" doc:"old name of notifyFrom"`
-	Metadata   Opt[Object]     `json:"metadata" doc:"yours, given back; at most 4 KiB"`
-	IMAP       Block[imapIn]   `json:"imap" doc:"the server to watch; replaced whole unless partial; false or null removes it"`
+	Account    Opt[string]     `json:"account,omitempty" doc:"id, 1 to 256 bytes; absent or null when creating: made up" example:"jo"`
+	Name       Opt[string]     `json:"name,omitempty" maxLength:"256" example:"Jo"`
+	Email      Opt[string]     `json:"email,omitempty" maxLength:"320" example:"jo@example.com"`
+	Path       Opt[List]       `json:"path,omitempty" doc:"folders to watch: a path or a list of them; * or null means all"`
+	Webhooks   Opt[string]     `json:"webhooks,omitempty" maxLength:"2048" doc:"the account's own webhook URL; null or empty removes it"`
+	Headers    Opt[[]headerIn] `json:"webhooksCustomHeaders,omitempty" maxItems:"50"`
+	NotifyFrom Opt[When]       `json:"notifyFrom,omitempty" doc:"the first look announces messages that arrived at or after it; default now"`
+	SyncFrom   Opt[When]       `json:"syncFrom,omitempty" deprecated:"true" doc:"old name of notifyFrom"`
+	Metadata   Opt[Object]     `json:"metadata,omitempty" doc:"yours, given back; at most 4 KiB"`
+	IMAP       Block[imapIn]   `json:"imap,omitempty" doc:"the server to watch; replaced whole unless partial; false or null removes it"`
 }
 
 type headerIn struct {
@@ -35,32 +35,32 @@ type headerIn struct {
 
 type imapIn struct {
 	Partial     bool        `json:"partial,omitempty" doc:"keep what is not given, instead of replacing the block"`
-	Host        Opt[string] `json:"host" minLength:"1" maxLength:"253" example:"imap.example.com"`
-	Port        Opt[int]    `json:"port" minimum:"1" maximum:"65535" doc:"default 993, or 143 without secure" example:"993"`
-	Secure      Opt[bool]   `json:"secure" doc:"true: TLS from the first byte. false: STARTTLS, and no login without it. Default true unless the port is 143"`
-	Plaintext   Opt[bool]   `json:"plaintext" doc:"true: no TLS at all, everything readable on the way; needs mail.allowPlaintext"`
-	Auth        Opt[authIn] `json:"auth"`
-	TLS         Opt[tlsIn]  `json:"tls"`
-	Disabled    Opt[bool]   `json:"disabled" doc:"true: keep the settings, watch nothing"`
-	SentPath    Opt[string] `json:"sentMailPath" maxLength:"1024"`
-	DraftsPath  Opt[string] `json:"draftsMailPath" maxLength:"1024"`
-	JunkPath    Opt[string] `json:"junkMailPath" maxLength:"1024"`
-	TrashPath   Opt[string] `json:"trashMailPath" maxLength:"1024"`
-	ArchivePath Opt[string] `json:"archiveMailPath" maxLength:"1024"`
+	Host        Opt[string] `json:"host,omitempty" minLength:"1" maxLength:"253" example:"imap.example.com"`
+	Port        Opt[int]    `json:"port,omitempty" minimum:"1" maximum:"65535" doc:"default 993, or 143 without secure" example:"993"`
+	Secure      Opt[bool]   `json:"secure,omitempty" doc:"true: TLS from the first byte. false: STARTTLS, and no login without it. Default true unless the port is 143"`
+	Plaintext   Opt[bool]   `json:"plaintext,omitempty" doc:"true: no TLS at all, everything readable on the way; needs mail.allowPlaintext"`
+	Auth        Opt[authIn] `json:"auth,omitempty"`
+	TLS         Opt[tlsIn]  `json:"tls,omitempty"`
+	Disabled    Opt[bool]   `json:"disabled,omitempty" doc:"true: keep the settings, watch nothing"`
+	SentPath    Opt[string] `json:"sentMailPath,omitempty" maxLength:"1024"`
+	DraftsPath  Opt[string] `json:"draftsMailPath,omitempty" maxLength:"1024"`
+	JunkPath    Opt[string] `json:"junkMailPath,omitempty" maxLength:"1024"`
+	TrashPath   Opt[string] `json:"trashMailPath,omitempty" maxLength:"1024"`
+	ArchivePath Opt[string] `json:"archiveMailPath,omitempty" maxLength:"1024"`
 }
 
 type authIn struct {
-	User        Opt[string] `json:"user" minLength:"1" maxLength:"320" example:"jo@example.com"`
-	Pass        Opt[string] `json:"pass" minLength:"1" maxLength:"4096" writeOnly:"true" example:"correct horse"`
-	AccessToken Opt[string] `json:"accessToken" minLength:"1" maxLength:"16384" writeOnly:"true" doc:"OAuth 2.0 access token instead of pass; you renew it by PUT"`
+	User        Opt[string] `json:"user,omitempty" minLength:"1" maxLength:"320" example:"jo@example.com"`
+	Pass        Opt[string] `json:"pass,omitempty" minLength:"1" maxLength:"4096" writeOnly:"true" example:"correct horse"`
+	AccessToken Opt[string] `json:"accessToken,omitempty" minLength:"1" maxLength:"16384" writeOnly:"true" doc:"OAuth 2.0 access token instead of pass; you renew it by PUT"`
 }
 
 type tlsIn struct {
-	CA                 Opt[string] `json:"ca" maxLength:"262144" doc:"PEM certificates to trust instead of the system's"`
-	Pin                Opt[List]   `json:"pin" doc:"SHA-256 of the server's SubjectPublicKeyInfo, base64; one or several"`
-	MinVersion         Opt[string] `json:"minVersion" enum:"1.2,1.3,TLSv1.2,TLSv1.3"`
-	RejectUnauthorized Opt[bool]   `json:"rejectUnauthorized" doc:"false: believe any certificate; needs mail.allowInsecureTLS"`
-	ServerName         Opt[string] `json:"serverName" maxLength:"253" doc:"name to expect in the certificate, if not host"`
+	CA                 Opt[string] `json:"ca,omitempty" maxLength:"262144" doc:"PEM certificates to trust instead of the system's"`
+	Pin                Opt[List]   `json:"pin,omitempty" doc:"SHA-256 of the server's SubjectPublicKeyInfo, base64; one or several"`
+	MinVersion         Opt[string] `json:"minVersion,omitempty" enum:"1.2,1.3,TLSv1.2,TLSv1.3"`
+	RejectUnauthorized Opt[bool]   `json:"rejectUnauthorized,omitempty" doc:"false: believe any certificate; needs mail.allowInsecureTLS"`
+	ServerName         Opt[string] `json:"serverName,omitempty" maxLength:"253" doc:"name to expect in the certificate, if not host"`
 }
 
 // maxMetadata is the most that metadata may take.

@@ -16,16 +16,16 @@ import (
 // settingsIn are the settings in a request. The fields are those of store.Settings; a
 // test compares the names.
 type settingsIn struct {
-	Webhooks        Opt[string]     `json:"webhooks" maxLength:"2048" doc:"URL of the built-in webhook route; null or empty removes it"`
-	WebhooksEnabled Opt[bool]       `json:"webhooksEnabled" doc:"default true"`
-	WebhookEvents   Opt[[]string]   `json:"webhookEvents" maxItems:"200" doc:"events for the built-in route; default all, which * stands for"`
-	InboxNewOnly    Opt[bool]       `json:"inboxNewOnly" doc:"messageNew only where it is in the inbox"`
-	Headers         Opt[[]headerIn] `json:"webhooksCustomHeaders" maxItems:"50"`
-	ServiceURL      Opt[string]     `json:"serviceUrl" maxLength:"2048" doc:"where this installation is reached"`
-	ServiceSecret   Opt[string]     `json:"serviceSecret" minLength:"16" maxLength:"256" writeOnly:"true" doc:"key of the emailengine signature"`
-	StallAfter      Opt[int]        `json:"stallAfter" minimum:"60" maximum:"86400" doc:"seconds without proof of life before accountStalled; default 600"`
-	NewFolderLimit  Opt[int]        `json:"newFolderLimit" minimum:"0" maximum:"1000000" doc:"messages that a folder found later may hold to have all of them announced; default 1000"`
-	AuthFailingDays Opt[int]        `json:"authFailingDays" minimum:"1" maximum:"365" doc:"days of refused credentials before an account pauses itself; default 3"`
+	Webhooks        Opt[string]     `json:"webhooks,omitempty" maxLength:"2048" doc:"URL of the built-in webhook route; null or empty removes it"`
+	WebhooksEnabled Opt[bool]       `json:"webhooksEnabled,omitempty" doc:"default true"`
+	WebhookEvents   Opt[[]string]   `json:"webhookEvents,omitempty" maxItems:"200" doc:"events for the built-in route; default all, which * stands for"`
+	InboxNewOnly    Opt[bool]       `json:"inboxNewOnly,omitempty" doc:"messageNew only where it is in the inbox"`
+	Headers         Opt[[]headerIn] `json:"webhooksCustomHeaders,omitempty" maxItems:"50"`
+	ServiceURL      Opt[string]     `json:"serviceUrl,omitempty" maxLength:"2048" doc:"where this installation is reached"`
+	ServiceSecret   Opt[string]     `json:"serviceSecret,omitempty" minLength:"16" maxLength:"256" writeOnly:"true" doc:"key of the emailengine signature"`
+	StallAfter      Opt[int]        `json:"stallAfter,omitempty" minimum:"60" maximum:"86400" doc:"seconds without proof of life before accountStalled; default 600"`
+	NewFolderLimit  Opt[int]        `json:"newFolderLimit,omitempty" minimum:"0" maximum:"1000000" doc:"messages that a folder found later may hold to have all of them announced; default 1000"`
+	AuthFailingDays Opt[int]        `json:"authFailingDays,omitempty" minimum:"1" maximum:"365" doc:"days of refused credentials before an account pauses itself; default 3"`
 }
 
 // settingsOut are the settings in an answer; those that were not asked for are absent.

@@ -15,17 +15,17 @@ import (
 )
 
 type tokenIn struct {
-	Description  Opt[string]         `json:"description" maxLength:"256" example:"the crm"`
+	Description  Opt[string]         `json:"description,omitempty" maxLength:"256" example:"the crm"`
 	Scopes       []string            `json:"scopes" minItems:"1" maxItems:"20" enum:"*,api,accounts,read,write,send,events,webhooks,settings,tokens,monitor,metrics" example:"[\"accounts\",\"events\"]"`
-	Account      Opt[string]         `json:"account" minLength:"1" maxLength:"256" doc:"the only account it may see; not with *, settings, tokens, metrics, monitor"`
-	Restrictions Opt[restrictionsIn] `json:"restrictions"`
-	Expires      Opt[When]           `json:"expires"`
-	Metadata     Opt[Object]         `json:"metadata"`
+	Account      Opt[string]         `json:"account,omitempty" minLength:"1" maxLength:"256" doc:"the only account it may see; not with *, settings, tokens, metrics, monitor"`
+	Restrictions Opt[restrictionsIn] `json:"restrictions,omitempty"`
+	Expires      Opt[When]           `json:"expires,omitempty"`
+	Metadata     Opt[Object]         `json:"metadata,omitempty"`
 }
 
 type restrictionsIn struct {
-	Addresses Opt[[]string]    `json:"addresses" maxItems:"100" doc:"networks it may come from, in CIDR notation" example:"[\"192.0.2.0/24\"]"`
-	RateLimit Opt[rateLimitIn] `json:"rateLimit"`
+	Addresses Opt[[]string]    `json:"addresses,omitempty" maxItems:"100" doc:"networks it may come from, in CIDR notation" example:"[\"192.0.2.0/24\"]"`
+	RateLimit Opt[rateLimitIn] `json:"rateLimit,omitempty"`
 }
 
 type rateLimitIn struct {
