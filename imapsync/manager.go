@@ -375,12 +375,12 @@ func (m *Manager) renew(ctx context.Context) {
 	if len(workers) == 0 {
 		return
 	}
-	leases := make([]store.Lease, len(workers))
+	leases := make([]store.Held, len(workers))
 	for i, w := range workers {
-		leases[i] = w.lease
+		leases[i] = store.Held{Lease: w.lease, Seq: w.known.Load()}
 	}
 	asked := time.Now()
-	lost, rerr := m.st.Renew(ctx, leases, m.cfg.LeaseTTL)
+	lost, behind, rerr := m.st.Renew(ctx, leases, m.cfg.LeaseTTL)
 	if rerr != nil || err != nil {
 		m.log.InfoContext(ctx, "leases not renewed", "err", errors.Join(err, rerr))
 	}
@@ -391,6 +391,11 @@ func (m *Manager) renew(ctx context.Context) {
 			w.cancel(errLeaseLost)
 		case rerr == nil:
 			w.leaseUntil.Store(m.stands(asked).UnixNano())
+		}
+		if slices.Contains(behind, w.id) {
+			m.log.WarnContext(ctx, "redis has forgotten events", "account", w.id, "seq", w.known.Load())
+			w.forgotten.Store(true)
+			w.wake()
 		}
 	}
 }

@@ -33,7 +33,7 @@ type Registry interface {
 // Leases says which process watches an account.
 type Leases interface {
 	Acquire(ctx context.Context, id store.AccountID, owner string, ttl time.Duration) (store.Lease, error)
-	Renew(ctx context.Context, leases []store.Lease, ttl time.Duration) (lost []store.AccountID, err error)
+	Renew(ctx context.Context, leases []store.Held, ttl time.Duration) (lost, behind []store.AccountID, err error)
 	Release(ctx context.Context, l store.Lease) error
 	FreeLeases(ctx context.Context) ([]store.AccountID, error)
 	Heartbeat(ctx context.Context, proc string, ttl time.Duration) (alive []string, err error)

@@ -54,6 +54,8 @@ type worker struct {
 	closedAt   atomic.Int64 // Unix ns when the watchdog closed the session; 0 = not
 	alive      atomic.Int64 // Unix ns of the last proof of life of an ended session
 	recorded   atomic.Int64 // Unix ns of the proof of life that the store has
+	known      atomic.Uint64 // seq of the last event that the store has confirmed to us
+	forgotten  atomic.Bool   // the store no longer has it: read everything again
 	heldSince  time.Time
 	cancel     context.CancelCauseFunc
 
@@ -174,6 +176,7 @@ func (w *worker) load(ctx context.Context) error {
 		return err
 	}
 	w.state, w.latches = st, st.Status.Latches
+	w.known.Store(st.Seq)
 	if w.listLook.IsZero() {
 		w.listLook = st.Status.SyncTime
 	}
@@ -245,7 +248,10 @@ func (w *worker) closeSession(ctx context.Context, err error) {
 func (w *worker) watch(ctx context.Context) error {
 	stale := 0
 	for {
-		err := w.pass(ctx)
+		err := w.remember(ctx)
+		if err == nil {
+			err = w.pass(ctx)
+		}
 		if err == nil {
 			err = w.openMain(ctx)
 		}
@@ -276,6 +282,20 @@ func (w *worker) watch(ctx context.Context) error {
 		default:
 		}
 	}
+}
+
+// remember reads the state again after the store has gone back behind what it had
+// confirmed. What it forgot is found again, and told under the same ids.
+func (w *worker) remember(ctx context.Context) error {
+	if !w.forgotten.Swap(false) {
+		return nil
+	}
+	if err := w.load(ctx); err != nil {
+		w.forgotten.Store(true)
+		return err
+	}
+	w.dirtyAll()
+	return nil
 }
 
 func (w *worker) dirtyAll() {
@@ -336,11 +356,12 @@ func (w *worker) commit(ctx context.Context, c store.Change) error {
 	// A commit in flight is finished, not torn: its answer is worth waiting for.
 	cctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer stop()
-	_, err := w.st.Commit(cctx, w.lease, c)
+	done, err := w.st.Commit(cctx, w.lease, c)
 	w.met.commit.Observe(time.Since(began).Seconds())
 	if err != nil {
 		return err
 	}
+	w.known.Store(done.LastSeq)
 	for _, e := range c.Events {
 		w.met.events.WithLabelValues(string(e.Data.EventType())).Inc()
 	}

@@ -43,10 +43,17 @@ func (s *Store) Acquire(ctx context.Context, id AccountID, owner string, ttl tim
 	return Lease{Account: id, Owner: owner, Fence: fence}, nil
 }
 
-// Renew prolongs leases by ttl from now, one script a shard, and names those that are
-// no longer ours.
-func (s *Store) Renew(ctx context.Context, leases []Lease, ttl time.Duration) (lost []AccountID, err error) {
-	byShard := map[int][]Lease{}
+// Held is a lease with the seq of the account's last event that its holder knows.
+type Held struct {
+	Lease
+	Seq uint64
+}
+
+// Renew prolongs leases by ttl from now, one script a shard. It names those that are no
+// longer ours, and those whose account has a seq below the known one: Redis came back
+// without the last it had confirmed, and what is known of them must be read again.
+func (s *Store) Renew(ctx context.Context, leases []Held, ttl time.Duration) (lost, behind []AccountID, err error) {
+	byShard := map[int][]Held{}
 	for _, l := range leases {
 		byShard[Shard(l.Account)] = append(byShard[Shard(l.Account)], l)
 	}
@@ -56,23 +63,34 @@ func (s *Store) Renew(ctx context.Context, leases []Lease, ttl time.Duration) (l
 			owner, k := part[0].Owner, 0
 			keys, args := []string{s.k.leases(n)}, []any{owner, ttl.Milliseconds()}
 			for ; k < len(part) && part[k].Owner == owner && k < 1000; k++ {
-				keys = append(keys, s.k.lease(part[k].Account))
-				args = append(args, string(part[k].Account), strconv.FormatUint(part[k].Fence, 10))
+				keys = append(keys, s.k.lease(part[k].Account), s.k.state(part[k].Account))
+				args = append(args, string(part[k].Account), strconv.FormatUint(part[k].Fence, 10), strconv.FormatUint(part[k].Seq, 10))
 			}
 			part = part[k:]
 			answer, e := renewScript.slice(ctx, s.rdb, keys, args...)
-			err = errors.Join(err, e)
-			for _, id := range answer {
-				lost = append(lost, AccountID(fmt.Sprint(id)))
+			if e != nil || len(answer) != 2 {
+				err = errors.Join(err, e)
+				continue
 			}
+			lost, behind = append(lost, accountIDs(answer[0])...), append(behind, accountIDs(answer[1])...)
 		}
 	}
-	return lost, err
+	return lost, behind, err
+}
+
+// accountIDs reads a list in a script's answer.
+func accountIDs(v any) []AccountID {
+	list, _ := v.([]any) // an empty list may be anything
+	ids := make([]AccountID, len(list))
+	for i, id := range list {
+		ids[i] = AccountID(fmt.Sprint(id))
+	}
+	return ids
 }
 
 // Release gives a lease back; one that is no longer ours stays as it is.
 func (s *Store) Release(ctx context.Context, l Lease) error {
-	_, err := s.Renew(ctx, []Lease{l}, 0)
+	_, _, err := s.Renew(ctx, []Held{{Lease: l}}, 0)
 	return err
 }
 

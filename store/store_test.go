@@ -384,11 +384,19 @@ func testLeases(t *testing.T, s *store.Store, _ redis.UniversalClient) {
 	if free, err := s.FreeLeases(t.Context()); err != nil || len(free) != 0 {
 		t.Errorf("%v, %v", free, err)
 	}
-	if lost, err := s.Renew(t.Context(), []store.Lease{l, {Account: a.ID, Owner: "p1", Fence: 1}}, time.Minute); err != nil || len(lost) != 1 {
-		t.Errorf("%v, %v", lost, err)
+	st, err := s.State(t.Context(), a.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := store.Held{Lease: store.Lease{Account: a.ID, Owner: "p1", Fence: 1}}
+	if lost, behind, err := s.Renew(t.Context(), []store.Held{{Lease: l, Seq: st.Seq}, other}, time.Minute); err != nil || len(lost) != 1 || len(behind) != 0 {
+		t.Errorf("%v, %v, %v", lost, behind, err)
+	}
+	if lost, behind, err := s.Renew(t.Context(), []store.Held{{Lease: l, Seq: st.Seq + 1}}, time.Minute); err != nil || len(lost) != 0 || len(behind) != 1 {
+		t.Errorf("a seq that went back: %v, %v, %v", lost, behind, err)
 	}
 	// a lease of no length has expired as soon as it is given
-	if _, err := s.Renew(t.Context(), []store.Lease{l}, -time.Second); err != nil {
+	if _, _, err := s.Renew(t.Context(), []store.Held{{Lease: l}}, -time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if free, err := s.FreeLeases(t.Context()); err != nil || len(free) != 1 {
@@ -398,13 +406,13 @@ func testLeases(t *testing.T, s *store.Store, _ redis.UniversalClient) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lost, err := s.Renew(t.Context(), []store.Lease{l}, time.Minute); err != nil || len(lost) != 1 {
+	if lost, _, err := s.Renew(t.Context(), []store.Held{{Lease: l}}, time.Minute); err != nil || len(lost) != 1 {
 		t.Errorf("the old owner renewed: %v, %v", lost, err)
 	}
 	if _, err := s.Acquire(t.Context(), "nobody", "p1", time.Minute); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("unknown account: %v", err)
 	}
-	if _, err := s.Renew(t.Context(), []store.Lease{l2}, time.Minute); err != nil {
+	if _, _, err := s.Renew(t.Context(), []store.Held{{Lease: l2}}, time.Minute); err != nil {
 		t.Error(err)
 	}
 	for _, p := range []string{"p1", "p2"} {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -190,8 +193,92 @@ func TestCrash_redis_is_killed(t *testing.T) {
 	}
 }
 
-// Redis comes back with what a power failure left of its append-only file. The account
-// is looked at again without a flood, and the loss is said once.
+// Redis comes back without the end of its append-only file, as after a power failure.
+// What was forgotten is found again and told under the same ids; no flood, no gap.
+func TestCrash_redis_loses_the_end_of_its_file(t *testing.T) {
+	hook := newReceiver(t)
+	redis := storetest.NewServer(t)
+	user := imaptest.StartDovecot(t).User("power", "secret")
+	for i := range 100 { // the baseline, which must stay silent
+		id := fmt.Sprintf("old%d@power.example", i)
+		if _, err := user.Append(t.Context(), "Archive", imaptest.Message(id, id), nil, time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := startServe(t, loopbackEnv("POSTRIDER_REDIS_URL="+redis.URL()))
+	s.register("power", user.Server(), hook.URL)
+	s.awaitEvent("power", "accountInitialized", 30*time.Second)
+	const n = 200
+	for i := range n {
+		id := fmt.Sprintf("m%d@power.example", i)
+		if _, err := user.Append(t.Context(), "INBOX", imaptest.Message(id, id), nil, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, 30*time.Second, "every message in the journal", func() bool { return count(s.journal("power"), "messageNew") == n })
+	before := map[uint32]string{}
+	for _, e := range s.journal("power") {
+		if e.Event == "messageNew" {
+			before[e.uid()] = e.EventID
+		}
+	}
+	for round := range 3 {
+		redis.Kill()
+		cutTail(t, redis.Dir(), int64(20_000*(round+1)))
+		redis.Start()
+		eventually(t, 60*time.Second, "every message in the journal again", func() bool {
+			var page struct{ Events []journalled }
+			status, _ := s.TryCall("GET", "/v1/account/power/events?limit=1", nil, &page)
+			return status == 200 && count(s.journal("power"), "messageNew") == n
+		})
+		list := s.journal("power")
+		assertOncePerMessage(t, list, n)
+		for _, e := range list {
+			if e.Event == "messageNew" && before[e.uid()] != e.EventID {
+				t.Errorf("UID %d was %s and is now %s", e.uid(), before[e.uid()], e.EventID)
+			}
+			if e.Event == "accountStateLost" {
+				t.Errorf("state was lost: %s", e.Data)
+			}
+		}
+		eventually(t, 60*time.Second, "every delivery", func() bool {
+			have := map[string]bool{}
+			for _, a := range hook.all() {
+				have[a.event.EventID] = true
+			}
+			for _, e := range s.journal("power") {
+				if !have[e.EventID] {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+// cutTail removes the last n bytes of the append-only file.
+func cutTail(t *testing.T, dir string, n int64) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "appendonlydir", "*.incr.aof"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no append-only file: %v", err)
+	}
+	slices.Sort(files)
+	last := files[len(files)-1]
+	info, err := os.Stat(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() < 2*n {
+		t.Fatalf("%s has %d bytes only", last, info.Size())
+	}
+	if err := os.Truncate(last, info.Size()-n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An account's state is gone while its registration is there. The account is looked at
+// again without a flood, and the loss is said once.
 func TestCrash_redis_loses_an_account_s_state(t *testing.T) {
 	hook := newReceiver(t)
 	redis := storetest.NewServer(t)
