@@ -394,7 +394,7 @@ func TestManager_stalled_is_said_once_and_recovered(t *testing.T) {
 				x.Close()
 			}
 		})
-		d.pass(2 * time.Hour)
+		d.pass(25 * time.Minute)
 		got := d.took()
 		if len(got) != 2 || got[0] != "connectError" || !strings.HasPrefix(got[1], "accountStalled") {
 			d.t.Fatalf("got %q", got)

@@ -56,10 +56,17 @@ func TestCrash_kill_9_during_a_burst(t *testing.T) {
 	}()
 
 	for i := range kills {
-		select {
-		case <-poured:
-		case err := <-pouring:
-			t.Fatal(err)
+		for ended := pouring; ; { // the last kills may come when all is poured
+			select {
+			case <-poured:
+			case err := <-ended:
+				if err != nil {
+					t.Fatal(err)
+				}
+				ended = nil
+				continue
+			}
+			break
 		}
 		<-time.After(time.Duration(chance.IntN(250)) * time.Millisecond)
 		s.Kill()
