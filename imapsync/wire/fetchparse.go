@@ -57,7 +57,11 @@ func (s *scanner) item() (name, section []byte, origin int64) {
 			}
 			section = s.b[begin+len(name)+1 : s.i-1]
 			if s.i < len(s.b) && s.b[s.i] == '<' {
-				if n, j := digits(s.b, s.i+1); j < len(s.b) && s.b[j] == '>' {
+				n, j := digits(s.b, s.i+1)
+				if j < len(s.b) && s.b[j] == '.' { // echoed as it was asked for
+					_, j = digits(s.b, j+1)
+				}
+				if j < len(s.b) && s.b[j] == '>' {
 					origin, s.i = int64(n), j+1
 				}
 			}
