@@ -28,7 +28,9 @@ func (c *Conn) Search(ctx context.Context, criteria *imap.SearchCriteria, extend
 	if criteriaCharset(criteria) {
 		k.arg("CHARSET UTF-8")
 	}
+	begin := len(k.buf)
 	k.criteria(criteria, 0)
+	everything := string(k.buf[begin:]) == " ALL"
 	if len(k.buf) > maxCommand {
 		k.refuse("search is too long")
 	}
@@ -43,8 +45,9 @@ func (c *Conn) Search(ctx context.Context, criteria *imap.SearchCriteria, extend
 		n := c.takeNumbers(r)
 		answers++
 		if kind == 'E' {
-			// Row 59: no ALL at all is an answer only where nothing is to be found.
-			bad = bad || n.bad || n.over || n.hasN && n.count != n.members || !n.all && c.folder.Exists > 0 && !n.hasN
+			// Row 59: no ALL says that nothing was found (RFC 4731 section 3.1), which is not
+			// so where all was asked for and there are messages.
+			bad = bad || n.bad || n.over || n.hasN && n.count != n.members || everything && !n.all && c.folder.Exists > 0
 		} else {
 			bad = bad || n.bad || n.over
 		}
