@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -72,7 +73,7 @@ func (in accountIn) apply(a *store.Account, c Config) error {
 	in.Email.into(&a.Email)
 	if in.Path.Set {
 		a.Paths = nil
-		if list := in.Path.Value; len(list) != 1 || list[0] != "*" {
+		if list := in.Path.Value; !slices.Contains(list, "*") {
 			a.Paths = list
 		}
 	}

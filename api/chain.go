@@ -51,7 +51,7 @@ type recorder struct {
 // WriteHeader implements http.ResponseWriter.
 func (w *recorder) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
-		w.status = status
+		w.begin(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -59,11 +59,18 @@ func (w *recorder) WriteHeader(status int) {
 // Write implements io.Writer.
 func (w *recorder) Write(b []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.begin(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
 	return n, err
+}
+
+// begin gives the answer its time: whoever does not take it holds nothing up for long.
+// Streams set their own deadline for each write.
+func (w *recorder) begin(status int) {
+	w.status = status
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTime)) // not every writer has deadlines
 }
 
 // Unwrap is for http.ResponseController.
@@ -92,6 +99,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handler, route := s.route(r)
 	s.metrics.inFlight.Inc()
 	defer func() {
+		s.metrics.inFlight.Dec()
 		if v := recover(); v != nil {
 			if v == http.ErrAbortHandler { // net/http's own way to break off
 				panic(v)
@@ -102,7 +110,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				problem(InternalError, "something went wrong here; the log has it under this request's id").write(rec, r)
 			}
 		}
-		s.metrics.inFlight.Dec()
 		s.done(r, c, rec, route, time.Since(start))
 	}()
 	s.cors(h, r)

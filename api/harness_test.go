@@ -28,7 +28,8 @@ type face struct {
 	s     *api.Server
 	store *store.Store
 	rdb   redis.UniversalClient
-	token string // with all rights
+	mini  *miniredis.Miniredis // in a bubble
+	token string               // with all rights
 	reg   *prometheus.Registry
 	log   *lockedBuffer
 	kicks *kicks
@@ -89,7 +90,9 @@ func inBubble(t *testing.T, change ...func(*api.Options)) *face {
 		},
 	})
 	t.Cleanup(func() { _ = rdb.Close() })
-	return newFaceOn(t, rdb, change...)
+	f := newFaceOn(t, rdb, change...)
+	f.mini = m
+	return f
 }
 
 func newFaceOn(t *testing.T, rdb redis.UniversalClient, change ...func(*api.Options)) *face {

@@ -84,9 +84,10 @@ func (s *Server) openStream(ctx context.Context, in *streamIn) (*huma.StreamResp
 			return
 		}
 		st := &stream{s: s, w: w, ctl: http.NewResponseController(w), q: q, value: callOf(ctx).value}
-		if err := st.run(r.Context(), first, seen); err != nil {
-			s.log.Debug("stream ended", "request", callOf(ctx).id, "err", err)
+		if q.Cursor != "now" { // which will be another place when the client connects again
+			st.sent = q.Cursor
 		}
+		s.log.Debug("stream ended", "request", callOf(ctx).id, "err", st.run(r.Context(), first, seen))
 	}}, nil
 }
 
@@ -97,63 +98,42 @@ type stream struct {
 	ctl   *http.ResponseController
 	q     store.EventQuery
 	value string // of the token
-	sent  string // the cursor that the client has
+	sent  string // the cursor that the client has; "" before the first
+
+	asked time.Time // when the token was
+	said  time.Time // when something was written
 }
 
 // run writes until the client goes, the server drains, or something must be said as a
-// problem. The next read of the store happens after the write: a slow client is slowed,
+// problem; the error says which, it is never nil. The next read of the store happens after the write: a slow client is slowed,
 // not buffered.
 func (st *stream) run(ctx context.Context, page store.EventPage, seen generations) error {
 	if err := st.write(fmt.Appendf(nil, "retry: %d\n\n", retryAfter.Milliseconds())); err != nil {
 		return err
 	}
-	asked, said := time.Now(), time.Now()
+	st.asked, st.said = time.Now(), time.Now()
 	for {
 		if err := st.events(page); err != nil {
 			return err
 		}
-		if len(page.Events) > 0 {
-			said = time.Now()
-		}
 		st.q.Cursor = page.Cursor
-		if page.More {
-			page.Events = nil
-		} else if st.sent == "" { // so that a client that breaks off now knows where it was
+		if st.sent == "" { // so that a client that breaks off now knows where it was
 			if err := st.mark(); err != nil {
 				return err
 			}
 		}
-		for more := page.More; !more; {
-			pause, stop := context.WithTimeout(ctx, min(commentEvery-time.Since(said), askEvery-time.Since(asked)))
-			more = st.s.wait(pause, seen, st.q.Account)
-			stop()
-			if ctx.Err() != nil {
-				return ctx.Err()
+		for more := page.More; ; {
+			if !more {
+				pause, stop := context.WithTimeout(ctx, min(commentEvery-time.Since(st.said), askEvery-time.Since(st.asked)))
+				more = st.s.wait(pause, seen, st.q.Account)
+				stop()
 			}
-			if st.s.draining.Load() {
-				return st.write([]byte(": bye\n\n"))
+			if err := st.tend(ctx); err != nil {
+				return err
 			}
-			if time.Since(asked) >= askEvery {
-				if p := st.ask(ctx); p != nil {
-					return st.problem(p)
-				}
-				asked = time.Now()
+			if more {
+				break
 			}
-			if time.Since(said) >= commentEvery {
-				if err := st.mark(); err != nil {
-					return err
-				}
-				said = time.Now()
-			}
-		}
-		if st.s.draining.Load() {
-			return st.write([]byte(": bye\n\n"))
-		}
-		if time.Since(asked) >= askEvery { // busy streams ask too
-			if p := st.ask(ctx); p != nil {
-				return st.problem(p)
-			}
-			asked = time.Now()
 		}
 		seen, _ = st.s.feeds.now()
 		next, err := st.s.page(ctx, st.q)
@@ -162,9 +142,7 @@ func (st *stream) run(ctx context.Context, page store.EventPage, seen generation
 			if err := st.write([]byte(": store unavailable\n\n")); err != nil {
 				return err
 			}
-			if !pauseFor(ctx, st.s.drained, lookEvery) && ctx.Err() != nil {
-				return ctx.Err()
-			}
+			pauseFor(ctx, st.s.drained, lookEvery)
 			page = store.EventPage{Cursor: st.q.Cursor, More: true}
 		case err != nil:
 			return st.problem(problemOf(err))
@@ -174,17 +152,39 @@ func (st *stream) run(ctx context.Context, page store.EventPage, seen generation
 	}
 }
 
-// pauseFor waits; false means that something ended first.
-func pauseFor(ctx context.Context, done <-chan struct{}, d time.Duration) bool {
+// errDrained ends a stream that has said good-bye.
+var errDrained = errors.New("the server drains")
+
+// tend does what is due between reads: it ends the stream when the client has gone, the
+// server drains or the token was revoked, and comments on silence.
+func (st *stream) tend(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if st.s.draining.Load() {
+		return errors.Join(errDrained, st.write([]byte(": bye\n\n")))
+	}
+	if time.Since(st.asked) >= askEvery {
+		if p := st.ask(ctx); p != nil {
+			return st.problem(p)
+		}
+		st.asked = time.Now()
+	}
+	if time.Since(st.said) >= commentEvery {
+		return st.mark()
+	}
+	return nil
+}
+
+// pauseFor waits, unless something ends first.
+func pauseFor(ctx context.Context, done <-chan struct{}, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 	case <-done:
 	case <-t.C:
-		return true
 	}
-	return false
 }
 
 // events writes a page. All of it but the last event carries the cursor from before the
@@ -245,7 +245,8 @@ func (st *stream) problem(p *Problem) error {
 
 // write sends bytes now.
 func (st *stream) write(b []byte) error {
-	_ = st.ctl.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer has deadlines
+	st.said = time.Now()
+	_ = st.ctl.SetWriteDeadline(st.said.Add(writeTime)) // not every writer has deadlines
 	if _, err := st.w.Write(b); err != nil {
 		return err
 	}

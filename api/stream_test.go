@@ -80,12 +80,13 @@ func TestStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := inBubble(t)
 		f.create("jo")
+		f.create("ann")
 		w := f.follow("?cursor=begin")
 		got := w.take()
 		if w.status != 200 || w.header.Get("Content-Type") != "text/event-stream" || !strings.HasPrefix(got, "retry: 3000\n\n") {
 			t.Fatalf("%d %v %q", w.status, w.header, got)
 		}
-		if !regexp.MustCompile(`retry: 3000\n\nid: \S+\nevent: accountAdded\ndata: \{"serviceUrl":null,"account":"jo",.*"seq":1,.*\}\n\n`).MatchString(got) {
+		if !regexp.MustCompile(`retry: 3000\n\nid: \S+\nevent: accountAdded\ndata: \{"serviceUrl":null,"account":"(jo|ann)",.*"seq":1,.*\}\n\n`).MatchString(got) || strings.Count(got, "\nid: ") != 2 || !strings.Contains(got, "\nid: begin\nevent: accountAdded") {
 			t.Errorf("first event: %q", got)
 		}
 
@@ -194,6 +195,27 @@ func TestRevokedTokenEndsItsStream(t *testing.T) {
 	})
 }
 
+// A Redis that is away for a while does not end a stream: a browser that is hung up on
+// with an error does not come back.
+func TestStreamOutlivesTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := inBubble(t)
+		w := f.follow("")
+		w.take()
+		f.mini.SetError("LOADING Redis is loading the dataset in memory")
+		time.Sleep(20 * time.Second)
+		if got := w.take(); !strings.Contains(got, ": store unavailable\n\n") || strings.Contains(got, "event:") {
+			t.Errorf("while Redis is away: %q", got)
+		}
+		f.mini.SetError("")
+		f.create("jo")
+		time.Sleep(3 * time.Second)
+		if got := w.take(); strings.Count(got, "event: accountAdded") != 1 {
+			t.Errorf("when Redis is back: %q", got)
+		}
+	})
+}
+
 func TestExpiredCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := inBubble(t)
@@ -272,22 +294,47 @@ func (l *pipes) Accept() (net.Conn, error) {
 func (l *pipes) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
 func (l *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
+// connect serves one connection without buffers and gives the client's end of it.
+func (f *face) connect() net.Conn {
+	f.t.Helper()
+	l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+	server := &http.Server{Handler: f.s, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	client, peer := net.Pipe()
+	f.t.Cleanup(func() {
+		_ = client.Close()
+		_ = server.Close()
+		<-served
+	})
+	l.conns <- peer
+	return client
+}
+
+// A body that does not come is given up: 10 s, and a second more for each 16 KiB.
+func TestBodyThatDoesNotCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := inBubble(t)
+		client := f.connect()
+		start := time.Now()
+		if _, err := fmt.Fprintf(client, "PUT /v1/account/jo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 32768\r\n\r\n{", f.token); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if waited := time.Since(start); res.StatusCode != 504 || !res.Close || waited != 12*time.Second {
+			t.Errorf("%d after %s, close %v", res.StatusCode, waited, res.Close)
+		}
+	})
+}
+
 func TestReaderThatStopsReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := inBubble(t)
-		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
-		server := &http.Server{Handler: f.s, ReadHeaderTimeout: 10 * time.Second}
-		served := make(chan error, 1)
-		go func() { served <- server.Serve(l) }()
-		defer func() {
-			if err := server.Close(); err != nil {
-				t.Error(err)
-			}
-			<-served
-		}()
-		client, peer := net.Pipe()
-		defer client.Close()
-		l.conns <- peer
+		client := f.connect()
 		if _, err := fmt.Fprintf(client, "GET /v1/events/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", f.token); err != nil {
 			t.Fatal(err)
 		}

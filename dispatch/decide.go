@@ -35,13 +35,13 @@ func decide(route store.Route, rec store.Delivery, v Verdict, lane store.Lane, p
 	case v.Class == ClassInterrupted, v.Class == ClassGone, v.Class == ClassBlocked:
 		return decision{mode: store.FailHold, rec: rec}
 	case probe:
-		// Not charged, but should a paired try show that only this event is refused, it
-		// leaves by the schedule.
-		d := later(route, rec, end, r)
-		if d.mode == store.FailEnd {
-			return d
+		// Nothing is charged but age. Should a paired try show that only this event is
+		// refused, it leaves for where the schedule would have it.
+		if route.MaxAge > 0 && !rec.Date.IsZero() && end.After(rec.Date.Add(route.MaxAge)) {
+			return finish(rec, store.DeliveryExhausted, "expired")
 		}
-		return decision{mode: store.FailProbe, delay: d.delay, rec: d.rec}
+		rec.Next = time.Time{}
+		return decision{mode: store.FailProbe, delay: max(joinAhead, later(route, rec, end, r).delay), rec: rec}
 	case v.Class == ClassRateLimited && rec.Spared < spared429:
 		rec.Spared++
 		return until(route, decision{mode: store.FailWait, delay: v.RetryAfter, rec: rec}, end)

@@ -3,14 +3,13 @@ package dispatch
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"

@@ -30,6 +30,7 @@ type house struct {
 	d     *dispatch.Dispatcher
 	seq   map[store.AccountID]int
 	stop  func()
+	begun time.Time
 }
 
 func transport(t testing.TB) *http.Transport {

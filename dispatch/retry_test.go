@@ -123,6 +123,23 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// Probes use up neither budget nor schedule, only age.
+func TestProbesAreNotCharged(t *testing.T) {
+	r, now := testRoute(), time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC)
+	rec := store.Delivery{Index: 3, Charged: 5, Used: time.Minute, Date: now}
+	for range 100 {
+		d := decide(r, rec, Verdict{Class: ClassConnect, Scope: ScopeEndpoint}, store.AccountLane("a"), true, now, 0, 0)
+		if d.mode != store.FailProbe || d.rec.Index != 3 || d.rec.Charged != 5 || d.rec.Used != time.Minute {
+			t.Fatalf("%s, %+v", d.mode, d.rec)
+		}
+		rec = d.rec
+	}
+	d := decide(r, rec, Verdict{Class: ClassConnect, Scope: ScopeEndpoint}, store.AccountLane("a"), true, now.Add(73*time.Hour), 0, 0)
+	if d.mode != store.FailEnd || d.rec.Reason != "expired" {
+		t.Errorf("after 73 h: %s, %q", d.mode, d.rec.Reason)
+	}
+}
+
 // However an endpoint fails, a delivery ends, no try is early, and the schedule is not
 // left before its end.
 func TestDecideEnds(t *testing.T) {

@@ -24,7 +24,6 @@ const (
 type Sweeper struct {
 	core  *core
 	alive []string
-	beat  time.Time
 	round int
 	gone  map[string]int // routes with work that are in no snapshot → rounds in a row
 }
@@ -34,19 +33,22 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.core.alarms.run(ctx, func(id string) { s.wake(ctx, id) }) })
 	s.gone = map[string]int{}
-	tick := time.NewTicker(min(beatEvery, s.core.cfg.Sweep))
+	beat, tick := time.NewTicker(beatEvery), time.NewTicker(s.core.cfg.Sweep)
+	defer beat.Stop()
 	defer tick.Stop()
-	var swept time.Time
-	for {
-		s.heartbeat(ctx)
-		if time.Since(swept) >= s.core.cfg.Sweep-beatEvery/10 {
-			swept = time.Now()
-			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-				s.core.log.Warn("sweep", "err", err)
-			}
+	s.heartbeat(ctx)
+	round := func() {
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.core.log.Warn("sweep", "err", err)
 		}
+	}
+	round()
+	for {
 		select {
 		case <-tick.C:
+			round()
+		case <-beat.C:
+			s.heartbeat(ctx)
 		case <-ctx.Done():
 			wg.Wait()
 			s.end(context.WithoutCancel(ctx))
@@ -63,7 +65,7 @@ func (s *Sweeper) heartbeat(ctx context.Context) {
 		s.alive = nil // unknown: only leases count
 		return
 	}
-	s.alive, s.beat = alive, time.Now()
+	s.alive = alive
 }
 
 // end lets another process sweep at once. The heartbeat ends by itself: the server of

@@ -152,6 +152,16 @@ func (s *step) windows(ctx context.Context) error {
 		i, _ := slices.BinarySearch(uids, low)
 		uids = uids[:i]
 	}
+	if len(uids) > baselineWindow {
+		select {
+		case s.w.baselines <- struct{}{}:
+			defer func() { <-s.w.baselines }()
+		default: // the process reads enough large folders at once
+			s.f.queued = time.Now().Add(time.Second)
+			return errAgain
+		}
+	}
+	s.f.queued = time.Time{}
 	exists := int(s.w.sess.Exists())
 	for len(uids) > 0 {
 		var window []uint32

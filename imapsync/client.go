@@ -15,7 +15,7 @@ import (
 )
 
 // client is Session over go-imap's client. The client gets a connection that is
-// already logged in (login.go), reads only what frames let through, and is asked for
+// already logged in (greet.go), reads only what frames let through, and is asked for
 // one command at a time, each in a goroutine of its own that may be left behind: the
 // caller never depends on the client noticing anything.
 type client struct {

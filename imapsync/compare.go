@@ -28,6 +28,7 @@ func (s *step) condstore() bool { return s.sel.ModSeq > 0 && !s.w.latched(latchC
 func (s *step) changedFlags(ctx context.Context, before uint32) (whole bool, err error) {
 	m := &s.d.meta
 	if m.Count == 0 || before <= 1 {
+		s.planFlags(time.Now())
 		return true, nil
 	}
 	if !s.condstore() {
@@ -143,6 +144,7 @@ func (s *step) flagWindows(ctx context.Context, before uint32) error {
 		s.planFlags(now)
 		return s.compareRange(ctx, 1, before-1)
 	}
+	s.planFlags(now)
 	uids, err := s.known(ctx)
 	if err != nil || len(uids) == 0 {
 		return err
@@ -155,11 +157,8 @@ func (s *step) flagWindows(ctx context.Context, before uint32) error {
 		return err
 	}
 	if due {
-		if err := s.slowRound(ctx, uids); err != nil {
-			return err
-		}
+		return s.slowRound(ctx, uids)
 	}
-	s.planFlags(now)
 	return nil
 }
 
@@ -208,7 +207,7 @@ func (s *step) slowRound(ctx context.Context, uids []uint32) error {
 // folder that is watched live while something happens there, else so that a round over
 // the folder takes an hour, a day if it is large.
 func (s *step) planFlags(now time.Time) {
-	if s.condstore() {
+	if s.condstore() || s.d.meta.Count == 0 {
 		s.f.flagAt = time.Time{}
 		return
 	}

@@ -59,7 +59,7 @@ func (s *step) count(ctx context.Context) error {
 			return err
 		}
 	}
-	s.again = true // it changes faster than it can be listed
+	s.again, s.f.dirty = true, true // it changes faster than it can be listed
 	return errAgain
 }
 

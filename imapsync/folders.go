@@ -124,9 +124,9 @@ func (w *worker) unlooked() store.FolderMeta {
 	return m
 }
 
-// believe says whether a folder list can be taken at its word. One that is empty, or
-// lost most folders, is asked for again on a new connection, and believed when it says
-// the same twice.
+// believe says whether a folder list can be taken at its word. One that lost most
+// folders is asked for again on a new connection, and believed when it says the same
+// twice; one that is empty never is.
 func (w *worker) believe(listed []Listed) (bool, error) {
 	names := make([]string, 0, len(listed))
 	for _, l := range listed {
@@ -154,6 +154,10 @@ func (w *worker) believe(listed []Listed) (bool, error) {
 	}
 	now := time.Now()
 	switch {
+	case len(names) == 0: // no account is without an inbox: never believed
+		w.suspect = &suspicion{next: now.Add(suspicionWait)}
+		w.listAt = w.suspect.next
+		return false, nil
 	case w.suspect == nil || !slices.Equal(w.suspect.names, names):
 		w.suspect = &suspicion{names: names, next: now.Add(suspicionWait)}
 		w.listAt = w.suspect.next

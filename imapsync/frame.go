@@ -21,8 +21,9 @@ type frames struct {
 	read    int64 // literal bytes so far, for the minimum rate
 
 	kind    responseKind
-	head    []byte // beginning of the response, ≤ maxHead
-	size    int    // bytes of the response outside literals
+	first   response // as of decide
+	head    []byte   // beginning of the response, ≤ maxHead; of data only its first words
+	size    int      // bytes of the response outside literals
 	depth   int
 	quoted  bool
 	escaped bool
@@ -68,7 +69,7 @@ type response struct {
 	num  uint32 // of "* n EXISTS"; valid with hasNum
 	has  bool
 	word string // type of a response, upper case: EXISTS, OK, BYE, …
-	rest string // what follows on the line, cut at maxHead
+	rest string // what follows on the line of a status, tagged reply or continuation, cut at maxHead
 }
 
 // feed takes the next bytes. After an error it must not be called again.
@@ -95,7 +96,7 @@ func (f *frames) byte(c byte) error {
 	if f.size > f.lim.line {
 		return errTooLong
 	}
-	if len(f.head) < maxHead && (c != '\n' || f.quoted) {
+	if f.kind != kindData && len(f.head) < maxHead && c != '\n' {
 		f.head = append(f.head, c)
 	}
 	if f.quoted {
@@ -185,7 +186,10 @@ func (f *frames) endOfLine() error {
 		f.literal, f.brace = f.number, braceNone
 		return nil // the response goes on behind the literal
 	}
-	r := parseHead(f.kind, f.head)
+	r := f.first
+	if f.kind != kindData {
+		r = parseHead(f.kind, f.head)
+	}
 	switch {
 	case f.kind == kindStatus || f.kind == kindTagged:
 		if strings.HasPrefix(r.rest, "[") && !f.closed {
@@ -211,7 +215,8 @@ func (f *frames) endOfLine() error {
 func (f *frames) decide() error {
 	switch r := parseHead(kindUnknown, f.head); {
 	case r.kind != kindUnknown:
-		f.kind = r.kind
+		f.kind, f.first = r.kind, r
+		f.first.rest = ""
 	case len(bytes.TrimSpace(f.head)) == 0:
 		f.kind = kindData // an empty line: the decoder's business
 	default:

@@ -309,7 +309,7 @@ func (m *Manager) start(ctx context.Context, a store.Account, l store.Lease, ask
 	w := &worker{
 		id: a.ID, lease: l, st: m.st, cfg: m.cfg, log: m.log, met: m.met, pace: m.pace,
 		dial: m.o.Dial, settings: m.st.Settings, pause: m.st.PauseAccount, baselines: m.baselines,
-		acct: a, kick: make(chan struct{}, 1), heldSince: asked, cancel: cancel, done: make(chan struct{}),
+		acct: a, kick: make(chan struct{}, 1), heldSince: asked, cancel: cancel,
 	}
 	w.leaseUntil.Store(m.stands(asked).UnixNano())
 	m.mu.Lock()
@@ -317,7 +317,6 @@ func (m *Manager) start(ctx context.Context, a store.Account, l store.Lease, ask
 	m.mu.Unlock()
 	m.met.workers.Inc()
 	m.wg.Go(func() {
-		defer close(w.done)
 		defer cancel(nil)
 		cause := w.run(wctx)
 		m.ended(w, cause)

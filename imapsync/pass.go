@@ -361,8 +361,15 @@ func (w *worker) rest(ctx context.Context) error {
 	}
 	limit := max(time.Until(wake), 0)
 	if limit == 0 || w.kicked.Load() {
+		// A pass leaves nothing due; should one ever, the account must not spin.
+		const most = 100
+		if w.restless++; w.restless > most {
+			w.log.WarnContext(ctx, "no rest between passes", "account", w.id)
+			return wait(ctx, time.Second)
+		}
 		return nil
 	}
+	w.restless = 0
 	began := time.Now()
 	end, err := w.sess.Idle(ctx, limit)
 	if err != nil && goesOn(err) {

@@ -25,6 +25,7 @@ type folder struct {
 	short  shortness // EXISTS and what can be listed disagree
 	limit  int       // messages to ask for at once; 0 = chunkMessages
 	poison map[uint32]int
+	queued time.Time // a large first look waits for a slot until then
 	askAt  time.Time // when STATUS is asked next
 	asked  int       // STATUS left out by the server, in a row
 }
@@ -43,6 +44,7 @@ func (f *folder) retryAt() time.Time {
 	for _, p := range f.meta.Pending {
 		earlier(p.Next)
 	}
+	earlier(f.queued)
 	earlier(f.turned.next)
 	earlier(f.short.next)
 	if f.doubt != nil {
@@ -193,7 +195,12 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 	if f.meta.Fail != nil {
 		s.recovered()
 	}
-	f.look, f.doubt, f.short, f.limit, f.poison = now, nil, shortness{}, 0, nil
+	f.look, f.doubt, f.short, f.limit = now, nil, shortness{}, 0
+	for uid := range f.poison {
+		if s.d.awaited(uid) == nil {
+			delete(f.poison, uid)
+		}
+	}
 	if s.d.changed() {
 		f.active = now
 	}

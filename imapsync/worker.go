@@ -56,7 +56,6 @@ type worker struct {
 	recorded   atomic.Int64 // Unix ns of the proof of life that the store has
 	heldSince  time.Time
 	cancel     context.CancelCauseFunc
-	done       chan struct{}
 
 	// Of the worker's goroutine alone.
 	sess        Session
@@ -89,6 +88,7 @@ type worker struct {
 	messages    int
 	announced   int
 	shortIdles  int
+	restless    int // passes in a row without a wait
 
 	failures  int // in a row, for back-off
 	kind      string
@@ -289,7 +289,7 @@ func (w *worker) dirtyAll() {
 // meanwhile is found by opening it.
 func (w *worker) openMain(ctx context.Context) error {
 	m := w.main()
-	if m == nil || w.open == m && !w.reopen || m.blocked(time.Now()) || w.suspect != nil {
+	if m == nil || w.open == m && !w.reopen || m.blocked(time.Now()) {
 		return nil
 	}
 	return w.visit(ctx, m, nil)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -84,11 +85,12 @@ type apiError struct {
 }
 
 func (e *apiError) Error() string {
-	s := fmt.Sprintf("the server says %d %s: %s", e.Status, e.Code, cmp.Or(e.Detail, e.Title))
+	var s strings.Builder
+	s.WriteString(fmt.Sprintf("the server says %d %s: %s", e.Status, e.Code, cmp.Or(e.Detail, e.Title)))
 	for _, d := range e.Errors {
-		s += fmt.Sprintf("; %s %s", d.Location, d.Message)
+		s.WriteString(fmt.Sprintf("; %s %s", d.Location, d.Message))
 	}
-	return s
+	return s.String()
 }
 
 // maxAnswer bounds what is read of an answer that is not a stream.
@@ -108,9 +110,7 @@ func (c *apiClient) open(ctx context.Context, method, path string, body any, hea
 	if err != nil {
 		return nil, usageError{err}
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")

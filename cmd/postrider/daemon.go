@@ -54,6 +54,7 @@ type daemon struct {
 
 	warnings []string
 	token    string // the first token, when it was just made
+	hookKey  string // and the secret that signs webhooks, which no answer of the API shows
 
 	closers []func(context.Context) error // what a failed start closes again, in reverse
 
@@ -222,9 +223,11 @@ func (d *daemon) ensureTokens(ctx context.Context) error {
 		return nil
 	}
 	value, made, err := d.store.FirstToken(ctx)
-	if made {
-		d.token = value
+	if err != nil || !made {
+		return err
 	}
+	sign, err := d.store.RouteSecret(ctx)
+	d.token, d.hookKey = value, sign.Reveal()
 	return err
 }
 

@@ -176,8 +176,9 @@ const cliFile = "cli.json"
 
 // cliAccess is what the commands read to reach the server of this data directory.
 type cliAccess struct {
-	URL   string `json:"url"`
-	Token string `json:"token,omitempty"`
+	URL           string `json:"url"`
+	Token         string `json:"token,omitempty"`
+	WebhookSecret string `json:"webhookSecret,omitempty"` // for the person who writes a receiver
 }
 
 func readCLI(path string) (cliAccess, error) {

@@ -241,11 +241,11 @@ func (m *demo) await(ctx context.Context, after int, types ...events.Type) error
 func (m *demo) intro() {
 	fmt.Fprintf(m.out, `postrider %s demo: NOTHING IS KEPT
 mail     IMAP 127.0.0.1:%d, SMTP %s, user %s, password %s
-webhooks %s
+webhooks %s, signed with %s
 api      %s   docs: /docs   queues: %s/ (sign in with the token)
 token    %s
 
-`, version, m.mail.imapPort(), m.mail.at, demoUser, demoPass, m.to, m.d.url(), monitorRoot, m.d.token)
+`, version, m.mail.imapPort(), m.mail.at, demoUser, demoPass, m.to, m.d.hookKey, m.d.url(), monitorRoot, m.d.token)
 }
 
 func (m *demo) next() {

@@ -7,9 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"strings"
-	"syscall"
+	"sync"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -154,9 +153,8 @@ func answers(ctx context.Context, client redis.UniversalClient) error {
 	}
 }
 
-// openEphemeral starts a miniredis. It has no listener: connections are pairs of
-// sockets within this process, so nobody else on this host reaches it. (Its own pipes
-// have no buffer: a long pipeline and its answers would wait for each other.)
+// openEphemeral starts a miniredis. It has no listener: connections are pipes within
+// this process, so nobody else on this host reaches it.
 func openEphemeral() (*redisPart, error) {
 	m := miniredis.NewMiniRedis()
 	m.ClockTTL(true)
@@ -170,11 +168,9 @@ func openEphemeral() (*redisPart, error) {
 		Addr:     "127.0.0.1:6379", // never dialled; a name here would be looked up
 		PoolSize: redisPool,
 		Dialer: func(context.Context, string, string) (net.Conn, error) {
-			ours, theirs, err := socketPair()
-			if err == nil {
-				server.ServeConn(theirs)
-			}
-			return ours, err
+			ours, theirs := net.Pipe()
+			server.ServeConn(newPatient(theirs))
+			return ours, nil
 		},
 	})
 	return &redisPart{client: client, about: "in this process: NOTHING IS KEPT (--ephemeral)", safe: true, stop: func(context.Context) error {
@@ -184,34 +180,61 @@ func openEphemeral() (*redisPart, error) {
 	}}, nil
 }
 
-// socketPair is a pipe with the kernel's buffers.
-func socketPair() (a, b net.Conn, err error) {
-	syscall.ForkLock.RLock() // no child in between may inherit them
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err == nil {
-		syscall.CloseOnExec(fds[0])
-		syscall.CloseOnExec(fds[1])
+// patient is the server's end of a pipe, whose writes never wait: miniredis answers each
+// command at once, go-redis writes a whole pipeline before it reads, and a pipe has no
+// buffer, so they would wait for each other. One goroutine writes; it ends with Close.
+type patient struct {
+	net.Conn
+	mu      sync.Mutex
+	pending []byte
+	more    chan struct{} // cap 1
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func newPatient(c net.Conn) *patient {
+	p := &patient{Conn: c, more: make(chan struct{}, 1), closed: make(chan struct{})}
+	go p.pump()
+	return p
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	select {
+	case <-p.closed:
+		return 0, net.ErrClosed
+	default:
 	}
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		return nil, nil, fmt.Errorf("socket pair: %w", err)
+	p.mu.Lock()
+	p.pending = append(p.pending, b...)
+	p.mu.Unlock()
+	select {
+	case p.more <- struct{}{}:
+	default:
 	}
-	var conns [2]net.Conn
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "miniredis")
-		c, ferr := net.FileConn(f) // has its own descriptor
-		_ = f.Close()
-		conns[i], err = c, errors.Join(err, ferr)
-	}
-	if err != nil {
-		for _, c := range conns {
-			if c != nil {
-				_ = c.Close()
-			}
+	return len(b), nil
+}
+
+func (p *patient) pump() {
+	for {
+		select {
+		case <-p.closed:
+			return
+		case <-p.more:
 		}
-		return nil, nil, fmt.Errorf("socket pair: %w", err)
+		p.mu.Lock()
+		b := p.pending
+		p.pending = nil
+		p.mu.Unlock()
+		if _, err := p.Conn.Write(b); err != nil {
+			_ = p.Close() // the reader of this connection sees it, too
+			return
+		}
 	}
-	return conns[0], conns[1], nil
+}
+
+func (p *patient) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return p.Conn.Close()
 }
 
 // wait sleeps, and ends early with ctx.

@@ -122,6 +122,7 @@ func (d *daemon) banner(p *program, dir *dataDirectory) error {
 			where += ", kept for commands in " + dir.file(cliFile)
 		}
 		line("token", "%s  all rights, %s", d.token, where)
+		line("signing", "%s  signs webhooks, shown once as well", d.hookKey)
 	}
 	if d.web != nil {
 		line("next", "postrider tail%s", map[bool]string{true: " --url " + d.url() + " --token …"}[dir == nil])
@@ -143,7 +144,7 @@ func (d *daemon) leaveCLI(dir *dataDirectory) error {
 	}
 	c.URL = d.url()
 	if d.token != "" {
-		c.Token = d.token
+		c.Token, c.WebhookSecret = d.token, d.hookKey
 	}
 	return writeCLI(path, c)
 }

@@ -58,9 +58,12 @@ end
 -- pop: the next lane in turn, three of ready to one of readyLate.
 local function pop()
   while true do
-    local a, b = B .. 'ready', B .. 'readyLate'
-    if redis.call('HINCRBY', G, 'turn', 1) % 4 == 0 then a, b = b, a end
-    local lane = redis.call('LPOP', a) or redis.call('LPOP', b)
+    local first, second = 'ready', 'readyLate'
+    if redis.call('HINCRBY', G, 'turn', 1) % 4 == 0 then
+      first = 'readyLate' -- one by one: miniredis' Lua gets `a, b = b, a` wrong
+      second = 'ready'
+    end
+    local lane = redis.call('LPOP', B .. first) or redis.call('LPOP', B .. second)
     if not lane then return nil end
     if redis.call('EXISTS', list(lane)) == 1 and redis.call('HEXISTS', B .. 'car', lane) == 0 then return lane end
   end
@@ -96,14 +99,19 @@ local function release()
       free = free - 1
     end
   elseif g == 'probe' then
+    -- The next lane in turn: one that waits between two tries rather than the last again.
     local lane = pop()
-    if not lane then
-      lane = redis.call('ZRANGE', B .. 'wait', 0, 0)[1]
-      if not lane then return end
-      redis.call('ZREM', B .. 'wait', lane)
-      redis.call('HDEL', B .. 'alone', lane)
+    if not lane or lane == field('probed') then
+      local waiting = redis.call('ZRANGE', B .. 'wait', 0, 0)[1]
+      if not lane and not waiting then return end
+      if waiting then
+        if lane then redis.call('RPUSH', ready(lane), lane) end
+        lane = waiting
+        redis.call('ZREM', B .. 'wait', lane)
+        redis.call('HDEL', B .. 'alone', lane)
+      end
     end
-    redis.call('HSET', G, 'probing', lane)
+    redis.call('HSET', G, 'probing', lane, 'probed', lane)
     start(lane, 1)
   end
 end
@@ -150,7 +158,7 @@ local function pace()
 end
 
 local function openGate()
-  redis.call('HDEL', G, 'brk', 'probeAt', 'probes', 'probeOk', 'probing', 'rowE', 'rowES', 'rowSet', 'wAt', 'wA', 'wB')
+  redis.call('HDEL', G, 'brk', 'probeAt', 'probes', 'probeOk', 'probing', 'rowE', 'rowES', 'rowSet', 'wAt', 'wA', 'wB', 'probed')
   redis.call('HSET', G, 'ssAt', int(now), 'ssN', '0')
 end
 

@@ -1,0 +1,36 @@
+# Reads go test -json. Prints the output of tests and packages that failed, a line for
+# each package, and at the end every skipped test with its reason.
+function field(name,   v) {
+	if (!match($0, "\"" name "\":\"([^\"\\\\]|\\\\.)*\"")) return ""
+	v = substr($0, RSTART + length(name) + 4, RLENGTH - length(name) - 5)
+	return v
+}
+function plain(s) {
+	gsub(/\\n/, "\n", s); gsub(/\\t/, "\t", s); gsub(/\\"/, "\"", s)
+	gsub(/\\u003c/, "<", s); gsub(/\\u003e/, ">", s); gsub(/\\u0026/, "\\&", s); gsub(/\\\\/, "\\", s)
+	return s
+}
+!/^\{/ { print; next } # what is not JSON comes from the build
+{
+	action = field("Action"); pkg = field("Package"); test = field("Test"); key = pkg " " test
+	if (action == "build-output") printf "%s", plain(field("Output"))
+	else if (action == "output") text[key] = text[key] plain(field("Output"))
+	else if (action == "pass" && test != "") passed++
+	else if (action == "skip" && test != "") { skipped[++skips] = key }
+	else if (action == "fail") {
+		failed++
+		printf "%s", text[key]
+		if (test != "") delete text[key]
+	}
+	if (test == "" && (action == "pass" || action == "fail" || action == "skip"))
+		printf "%-4s %s\n", action == "pass" ? "ok" : action, pkg
+	if (action == "pass") delete text[key]
+}
+END {
+	printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skips
+	for (i = 1; i <= skips; i++) {
+		reason = text[skipped[i]]
+		gsub(/=== [A-Z]+ +[^\n]*\n/, "", reason); gsub(/--- SKIP:[^\n]*\n/, "", reason); gsub(/\n/, " ", reason); gsub(/  +/, " ", reason)
+		printf "skipped: %s:%s\n", skipped[i], reason
+	}
+}

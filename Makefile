@@ -1,0 +1,46 @@
+# README's commands are make run and make test; CI runs make check.
+GO      ?= go
+BIN     := bin/postrider
+ARGS    ?=
+FUZZ    ?= 30s
+VERSION_FLAGS := -trimpath
+
+.DEFAULT_GOAL := build
+.PHONY: build run demo test lint generate check fuzz bench help
+
+build: ## the binary, in bin/
+	$(GO) build $(VERSION_FLAGS) -o $(BIN) ./cmd/postrider
+
+run: build ## serve with a durable store; ARGS="--listen …" adds flags
+	@.ci/need.sh redis-server=redis-server
+	$(BIN) serve $(ARGS)
+
+demo: build ## everything in one process, nothing kept
+	$(BIN) demo $(ARGS)
+
+test: ## all tests with the race detector, and what was skipped
+	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd
+	@.ci/test.sh
+
+lint: ## formatting, vet, staticcheck, go fix
+	@files=$$($(GO) tool gofumpt -l .) && test -z "$$files" || { echo "gofumpt:"; echo "$$files"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) fix -diff ./...
+
+generate: ## generated files: schemas and the OpenAPI document
+	$(GO) generate ./...
+
+check: generate lint build test ## what CI runs; generated files must be committed
+	@git diff --exit-code
+
+fuzz: ## every fuzz target for FUZZ (30s)
+	@.ci/fuzz.sh $(FUZZ)
+
+bench: ## the figures of README, also as JSON lines in bench.jsonl
+	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd
+	@rm -f bench.jsonl
+	POSTRIDER_BENCH_OUT=$(CURDIR)/bench.jsonl $(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchtime 1x ./cmd/postrider
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'

@@ -1,0 +1,450 @@
+package imapsync
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// fakeServer is a mail server without a wire: what a Session would answer, with the
+// lies a test wants. Everything is under one mutex.
+type fakeServer struct {
+	mu       sync.Mutex
+	folders  map[string]*fakeFolder
+	modseq   uint64
+	sessions []*fakeSession
+
+	condstore  bool
+	listStatus bool
+	dialErr    error
+	mute       bool            // commands never answer
+	hidden     map[uint32]bool // UIDs that FETCH leaves out
+	poisoned   map[uint32]bool // UIDs whose whole FETCH is NO
+	refused    map[string]bool // folders whose EXAMINE is NO
+	noFolders  bool            // LIST answers nothing, with OK
+	cutSearch  int             // SEARCH names only so many UIDs
+	limited    bool            // and says that it was limited
+	panics     int             // LISTs that panic
+	dials      int
+	opened     map[string]int
+}
+
+type fakeFolder struct {
+	validity, next uint32
+	msgs           map[uint32]*fakeMessage
+}
+
+type fakeMessage struct {
+	uid    uint32
+	id     string
+	flags  []string
+	date   time.Time
+	modseq uint64
+}
+
+func newFakeServer(condstore bool) *fakeServer {
+	s := &fakeServer{folders: map[string]*fakeFolder{}, condstore: condstore, listStatus: true, modseq: 1,
+		hidden: map[uint32]bool{}, poisoned: map[uint32]bool{}, refused: map[string]bool{}, opened: map[string]int{}}
+	for _, n := range []string{"INBOX", "Archive"} {
+		s.create(n)
+	}
+	return s
+}
+
+func (s *fakeServer) create(name string) {
+	s.modseq++
+	s.folders[name] = &fakeFolder{validity: uint32(1000 + s.modseq), next: 1, msgs: map[uint32]*fakeMessage{}}
+}
+
+// act does something as another client would, and tells the sessions.
+func (s *fakeServer) act(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	for _, x := range s.sessions {
+		x.notice()
+	}
+}
+
+func (s *fakeServer) put(folder, id string, flags ...string) uint32 {
+	var uid uint32
+	s.act(func() { uid = s.add(folder, id, time.Now(), flags...) })
+	return uid
+}
+
+func (s *fakeServer) add(folder, id string, date time.Time, flags ...string) uint32 {
+	f := s.folders[folder]
+	uid := f.next
+	f.next++
+	s.modseq++
+	slices.Sort(flags)
+	f.msgs[uid] = &fakeMessage{uid: uid, id: "<" + id + ">", flags: flags, date: date.Truncate(time.Second), modseq: s.modseq}
+	return uid
+}
+
+func (s *fakeServer) expunge(folder string, uids ...uint32) {
+	s.act(func() {
+		for _, u := range uids {
+			delete(s.folders[folder].msgs, u)
+		}
+		s.modseq++
+	})
+}
+
+func (s *fakeServer) flag(folder string, uid uint32, flags ...string) {
+	s.act(func() {
+		if m := s.folders[folder].msgs[uid]; m != nil {
+			slices.Sort(flags)
+			s.modseq++
+			m.flags, m.modseq = flags, s.modseq
+		}
+	})
+}
+
+func (s *fakeServer) dial(context.Context) (Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dials++
+	if s.dialErr != nil {
+		return nil, s.dialErr
+	}
+	x := &fakeSession{s: s, wake: make(chan struct{}, 1), dead: make(chan struct{}), proof: time.Now()}
+	s.sessions = append(s.sessions, x)
+	return x, nil
+}
+
+// fakeSession is a Session on a fakeServer.
+type fakeSession struct {
+	s    *fakeServer
+	wake chan struct{}
+	dead chan struct{}
+	once sync.Once
+
+	// Under s.mu.
+	open    string
+	seenAt  map[uint32]uint64
+	changes Changes
+	kicked  bool
+	proof   time.Time
+	speakBy time.Time
+}
+
+var errFakeClosed = &Error{Kind: ErrClosed, Stage: StageCommand, Err: errors.New("closed")}
+
+// notice compares the open folder with what the session knows, as pushes would.
+func (x *fakeSession) notice() {
+	f := x.s.folders[x.open]
+	if f == nil {
+		return
+	}
+	order := slices.Sorted(maps.Keys(f.msgs))
+	for i, uid := range order {
+		switch at, known := x.seenAt[uid]; {
+		case !known:
+			x.changes.Exists = true
+		case at != f.msgs[uid].modseq:
+			x.changes.Flags = append(x.changes.Flags, uint32(i+1))
+		}
+	}
+	for uid := range x.seenAt {
+		if f.msgs[uid] == nil {
+			x.changes.Expunged++
+		}
+	}
+	x.look(f)
+	if x.changes.Any() {
+		x.poke()
+	}
+}
+
+func (x *fakeSession) look(f *fakeFolder) {
+	x.seenAt = map[uint32]uint64{}
+	for uid, m := range f.msgs {
+		x.seenAt[uid] = m.modseq
+	}
+}
+
+func (x *fakeSession) poke() {
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
+}
+
+// command is what every question begins with.
+func (x *fakeSession) command(ctx context.Context) error {
+	x.s.mu.Lock()
+	mute := x.s.mute
+	if mute {
+		x.speakBy = time.Now().Add(70 * time.Second)
+	}
+	x.s.mu.Unlock()
+	if mute {
+		select {
+		case <-x.dead:
+		case <-ctx.Done():
+		}
+		return errFakeClosed
+	}
+	select {
+	case <-x.dead:
+		return errFakeClosed
+	case <-ctx.Done():
+		x.Close()
+		return errFakeClosed
+	default:
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	x.proof = time.Now()
+	return nil
+}
+
+func (x *fakeSession) Info() Info {
+	return Info{Capabilities: []string{"IMAP4rev1"}, CondStore: x.s.condstore, Idle: true, ListStatus: x.s.listStatus}
+}
+
+func (x *fakeSession) Folders(ctx context.Context) ([]Listed, error) {
+	if err := x.command(ctx); err != nil {
+		return nil, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	if x.s.panics > 0 {
+		x.s.panics--
+		panic("planted")
+	}
+	if x.s.noFolders {
+		return nil, nil
+	}
+	var out []Listed
+	for _, name := range slices.Sorted(maps.Keys(x.s.folders)) {
+		l := Listed{Raw: name, Path: name, Delimiter: "/", Selectable: true}
+		if name == "INBOX" {
+			l.SpecialUse = `\Inbox`
+		}
+		if x.s.listStatus {
+			st := x.status(name)
+			l.Status = &st
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+func (x *fakeSession) status(name string) Status {
+	f := x.s.folders[name]
+	st := Status{Messages: uint32(len(f.msgs)), UIDNext: f.next, UIDValidity: f.validity, HasMessages: true, HasUIDNext: true, HasUIDValidity: true}
+	if x.s.condstore {
+		st.ModSeq, st.HasModSeq = x.s.modseq, true
+	}
+	return st
+}
+
+var errFakeNo = &Error{Kind: ErrNo, Stage: StageCommand, Text: "cannot"}
+
+func (x *fakeSession) Status(ctx context.Context, raw string) (Status, error) {
+	if err := x.command(ctx); err != nil {
+		return Status{}, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	if x.s.folders[raw] == nil || x.s.refused[raw] {
+		return Status{}, errFakeNo
+	}
+	return x.status(raw), nil
+}
+
+func (x *fakeSession) Select(ctx context.Context, raw string) (Selected, error) {
+	if err := x.command(ctx); err != nil {
+		return Selected{}, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	f := x.s.folders[raw]
+	x.open, x.changes = "", Changes{}
+	if f == nil || x.s.refused[raw] {
+		return Selected{}, errFakeNo
+	}
+	x.open = raw
+	x.s.opened[raw]++
+	x.look(f)
+	sel := Selected{UIDValidity: f.validity, UIDNext: f.next, Exists: uint32(len(f.msgs))}
+	if x.s.condstore {
+		sel.ModSeq = x.s.modseq
+	}
+	return sel, nil
+}
+
+func (x *fakeSession) Exists() uint32 {
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	return uint32(len(x.seenAt))
+}
+
+func (x *fakeSession) Changes() Changes {
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	c := x.changes
+	x.changes = Changes{}
+	return c
+}
+
+// matching are the messages of a set, ascending.
+func (x *fakeSession) matching(set imap.UIDSet) []*fakeMessage {
+	var out []*fakeMessage
+	f := x.s.folders[x.open]
+	if f == nil {
+		return nil
+	}
+	for _, uid := range slices.Sorted(maps.Keys(f.msgs)) {
+		if set.Contains(imap.UID(uid)) && !x.s.hidden[uid] {
+			out = append(out, f.msgs[uid])
+		}
+	}
+	return out
+}
+
+func (x *fakeSession) Messages(ctx context.Context, set imap.UIDSet) ([]Message, error) {
+	if err := x.command(ctx); err != nil {
+		return nil, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	var out []Message
+	for _, m := range x.matching(set) {
+		if x.s.poisoned[m.uid] {
+			return out, errFakeNo
+		}
+		out = append(out, Message{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id, Subject: m.id})
+	}
+	return out, nil
+}
+
+func (x *fakeSession) Flags(ctx context.Context, set imap.UIDSet, since uint64) ([]FlagsOf, error) {
+	if err := x.command(ctx); err != nil {
+		return nil, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	var out []FlagsOf
+	for _, m := range x.matching(set) {
+		if m.modseq > since {
+			out = append(out, FlagsOf{UID: m.uid, Flags: m.flags, Known: true})
+		}
+	}
+	return out, nil
+}
+
+func (x *fakeSession) Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error) {
+	if err := x.command(ctx); err != nil {
+		return nil, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	var out []IdentityOf
+	for _, m := range x.matching(set) {
+		out = append(out, IdentityOf{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id})
+	}
+	return out, nil
+}
+
+func (x *fakeSession) UIDs(ctx context.Context, from, to uint32) (Enumeration, error) {
+	if err := x.command(ctx); err != nil {
+		return Enumeration{}, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	e := Enumeration{Complete: !x.s.limited}
+	f := x.s.folders[x.open]
+	if f == nil {
+		return e, nil
+	}
+	for _, uid := range slices.Sorted(maps.Keys(f.msgs)) {
+		if uid >= from && (to == 0 || uid <= to) {
+			e.UIDs = append(e.UIDs, uid)
+		}
+	}
+	if x.s.cutSearch > 0 {
+		e.UIDs = e.UIDs[:min(len(e.UIDs), x.s.cutSearch)]
+	}
+	return e, nil
+}
+
+func (x *fakeSession) Since(ctx context.Context, day time.Time) ([]uint32, error) {
+	if err := x.command(ctx); err != nil {
+		return nil, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	var out []uint32
+	for uid, m := range x.s.folders[x.open].msgs {
+		if !m.date.Before(day.Truncate(24 * time.Hour)) {
+			out = append(out, uid)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+func (x *fakeSession) Noop(ctx context.Context) error { return x.command(ctx) }
+
+func (x *fakeSession) Idle(ctx context.Context, most time.Duration) (IdleEnd, error) {
+	if err := x.command(ctx); err != nil {
+		return "", err
+	}
+	t := time.NewTimer(most)
+	defer t.Stop()
+	for {
+		x.s.mu.Lock()
+		changed, kicked := x.changes.Any(), x.kicked
+		x.kicked = false
+		x.s.mu.Unlock()
+		switch {
+		case kicked:
+			return IdleKicked, nil
+		case changed:
+			return IdleChanged, nil
+		}
+		select {
+		case <-x.wake:
+		case <-t.C:
+			return IdleTimeout, x.command(ctx)
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-x.dead:
+			return "", errFakeClosed
+		}
+	}
+}
+
+func (x *fakeSession) Kick() {
+	x.s.mu.Lock()
+	x.kicked = true
+	x.s.mu.Unlock()
+	x.poke()
+}
+
+func (x *fakeSession) LastProof() time.Time {
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	return x.proof
+}
+
+func (x *fakeSession) SpeakBy() time.Time {
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	return x.speakBy
+}
+
+func (x *fakeSession) Logout(context.Context) error { x.Close(); return nil }
+
+func (x *fakeSession) Close() { x.once.Do(func() { close(x.dead) }) }
+
+func fakeID(n int) string { return "m" + strconv.Itoa(n) + "@fake" }
