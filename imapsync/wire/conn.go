@@ -142,7 +142,7 @@ func (c *Conn) Err() error {
 
 // Close closes the connection, ends every wait and never blocks. It MAY be called by
 // anybody, and more than once.
-func (c *Conn) Close() { c.closeFor(errClosedByUs) }
+func (c *Conn) Close() { c.closeFor(ErrClosed) }
 
 func (c *Conn) closeFor(cause error) {
 	c.mu.Lock()
@@ -175,7 +175,7 @@ func (c *Conn) closed(verb string) error {
 		if !dead {
 			return nil
 		}
-		c.fail(&Error{Kind: Closed, Stage: c.stage, Command: verb, Err: errClosedByUs})
+		c.fail(&Error{Kind: Closed, Stage: c.stage, Command: verb, Err: ErrClosed})
 	}
 	e := *c.err
 	e.Command = verb
@@ -329,6 +329,9 @@ func (c *Conn) read() (response, error) {
 		return response{}, err
 	}
 	c.counters.Frames++
+	if c.stage != StageCommand && c.counters.Read > c.lim.Greeted {
+		return response{}, &Error{Kind: Limit, Stage: c.stage, Command: c.verb, Text: "server says too much before login"}
+	}
 	r := head(f)
 	if c.trace != nil {
 		c.trace.received(&r)

@@ -99,11 +99,13 @@ func Usable(err error) bool {
 	return ok && e.Usable()
 }
 
+// ErrClosed is the cause of errors behind Close.
+var ErrClosed = errors.New("closed by us")
+
 var (
-	errClosedByUs = errors.New("closed by us")
-	errNoAnswer   = errors.New("no answer in time")
-	errTooSlow    = errors.New("literal comes too slowly")
-	errSkipped    = errors.New("too much was skipped at a stretch")
+	errNoAnswer = errors.New("no answer in time")
+	errTooSlow  = errors.New("literal comes too slowly")
+	errSkipped  = errors.New("too much was skipped at a stretch")
 )
 
 func isTimeout(err error) bool {

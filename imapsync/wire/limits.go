@@ -31,6 +31,8 @@ type Limits struct {
 	Damage    int   // responses skipped at a stretch before the connection is given up
 	DrainSize int64 // bytes read to the end of a command whose caller gave up
 
+	Greeted int64 // bytes before the end of login
+
 	GlueLines, GlueBytes int // of a quoted string that goes over lines
 
 	Depth     int // nesting of parentheses
@@ -49,7 +51,7 @@ func DefaultLimits() Limits {
 		Write: 30 * time.Second, IdleStart: 20 * time.Second, Done: 20 * time.Second, Logout: 2 * time.Second,
 		Drain: 2 * time.Second, RateSpan: 60 * time.Second, Rate: 1 << 10,
 		Line: 1 << 20, Frame: 4 << 20, Literal: 1 << 20, String: 64 << 10,
-		Skip: 64 << 20, Damage: 200, DrainSize: 1 << 20,
+		Skip: 64 << 20, Damage: 200, DrainSize: 1 << 20, Greeted: 1 << 20,
 		GlueLines: 64, GlueBytes: 256 << 10,
 		Depth: 64, List: 100_000, Addresses: 1000, Flags: 256, Keywords: 2000, Hints: 1000,
 	}

@@ -30,7 +30,7 @@ type ListOptions struct {
 // and may lack folders.
 func (c *Conn) List(ctx context.Context, ref, pattern string, o ListOptions) ([]Listed, []Status, Result, error) {
 	k := c.command("LIST").str(ref)
-	k.pattern(pattern)
+	k.astring(pattern)
 	var ret []string
 	if o.SpecialUse {
 		ret = append(ret, "SPECIAL-USE")
@@ -50,13 +50,10 @@ func (c *Conn) List(ctx context.Context, ref, pattern string, o ListOptions) ([]
 // XList is LIST with special use, as some servers had it before RFC 6154.
 func (c *Conn) XList(ctx context.Context, ref, pattern string) ([]Listed, Result, error) {
 	k := c.command("XLIST").str(ref)
-	k.pattern(pattern)
+	k.astring(pattern)
 	listed, _, res, err := k.list(ctx, "XLIST")
 	return listed, res, err
 }
-
-// pattern appends a mailbox pattern: wildcards stand in it, so it is always quoted.
-func (k *command) pattern(p string) { k.str(p) }
 
 func (k *command) list(ctx context.Context, word string) ([]Listed, []Status, Result, error) {
 	c := k.c
