@@ -19,8 +19,13 @@ func TestParseHeader(t *testing.T) {
 		in   string
 		want []string
 	}{
-		{"<a@b>", []string{"<a@b>"}}, {"<a@b><c@d>", []string{"<a@b>", "<c@d>"}}, {"a@b", []string{"<a@b>"}}, {"", nil}, {"<>", nil},
-		{"<a@b", nil}, {"text <a@b> more < c@d >", []string{"<a@b>", "<c@d>"}},
+		{"<a@b>", []string{"<a@b>"}},
+		{"<a@b><c@d>", []string{"<a@b>", "<c@d>"}},
+		{"a@b", []string{"<a@b>"}},
+		{"", nil},
+		{"<>", nil},
+		{"<a@b", nil},
+		{"text <a@b> more < c@d >", []string{"<a@b>", "<c@d>"}},
 	} {
 		if diff := cmp.Diff(c.want, idsIn(c.in)); diff != "" {
 			t.Errorf("ids in %q (-want +got):\n%s", c.in, diff)

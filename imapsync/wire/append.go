@@ -22,8 +22,10 @@ type AppendOptions struct {
 // message. After an error that is not Usable nobody knows whether it was added.
 func (c *Conn) Append(ctx context.Context, raw string, r io.Reader, size int64, o AppendOptions) (imap.AppendData, error) {
 	if limit := c.caps.AppendLimit(); limit > 0 && size > limit {
-		return imap.AppendData{}, &Error{Kind: Refused, Stage: StageCommand, Command: "APPEND", Code: CodeTooBig,
-			Text: fmt.Sprintf("message has %d bytes, the server takes %d", size, limit)}
+		return imap.AppendData{}, &Error{
+			Kind: Refused, Stage: StageCommand, Command: "APPEND", Code: CodeTooBig,
+			Text: fmt.Sprintf("message has %d bytes, the server takes %d", size, limit),
+		}
 	}
 	k := c.command("APPEND").name(raw)
 	if len(o.Flags) > 0 {

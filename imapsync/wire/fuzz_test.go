@@ -328,8 +328,10 @@ func FuzzSession(f *testing.F) {
 			_, _ = theirs.Write([]byte("* PREAUTH hi\r\nA1 OK x\r\n"))
 			_, _ = theirs.Write(in)
 		}()
-		c, err := Dial(context.Background(), Options{Host: "x", Port: 1, Security: Plaintext,
-			Dial: func(context.Context, string, string) (net.Conn, error) { return ours, nil }})
+		c, err := Dial(context.Background(), Options{
+			Host: "x", Port: 1, Security: Plaintext,
+			Dial: func(context.Context, string, string) (net.Conn, error) { return ours, nil },
+		})
 		if err != nil {
 			return
 		}

@@ -25,7 +25,6 @@ type numbers struct {
 	hasN    bool // ESEARCH had COUNT
 	modseq  uint64
 
-	set     bool // the present token is a set
 	key     [16]byte
 	keyLen  int
 	value   uint64 // of the present number

@@ -118,7 +118,7 @@ func parseDialogue(t *testing.T, body string) *dialogue {
 
 func (d *dialogue) run(t *testing.T) {
 	ours, theirs := net.Pipe()
-	srv := &oddServer{t: t, c: theirs, br: bufio.NewReader(theirs)}
+	srv := &oddServer{t: t, c: theirs, br: newReader(theirs)}
 	ended := make(chan struct{})
 	steps := d.prelude()
 	if !d.closed {
@@ -514,3 +514,5 @@ func renderStructure(bs imap.BodyStructure) string {
 	}
 	return "?"
 }
+
+func newReader(r io.Reader) *bufio.Reader { return bufio.NewReader(r) }
