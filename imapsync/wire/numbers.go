@@ -179,31 +179,32 @@ func (n *numbers) element() {
 	if n.digits == 0 && !n.starred && !n.colon {
 		return
 	}
-	defer n.clear()
+	value, first, colon, starred := n.value, n.first, n.colon, n.starred
+	n.clear()
 	if n.depth > 0 {
 		return
 	}
 	if n.kind == 'E' {
 		switch n.named {
 		case keyCount:
-			n.count, n.hasN = n.value, true
+			n.count, n.hasN = value, true
 			return
 		case keyModSeq:
-			n.modseq = n.value
+			n.modseq = value
 			return
 		case keyAll:
 		default:
 			return
 		}
 	}
-	lo, hi := n.value, n.value
-	if n.colon {
-		lo = n.first
+	lo, hi := value, value
+	if colon {
+		lo = first
 	}
 	if lo > hi {
 		lo, hi = hi, lo // RFC 3501 section 9: seq-range in either order
 	}
-	if n.starred || lo == 0 || hi > math.MaxUint32 {
+	if starred || lo == 0 || hi > math.MaxUint32 {
 		n.bad = true
 		return
 	}
