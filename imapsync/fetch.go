@@ -46,6 +46,7 @@ type fetched struct {
 	size      int64
 	hasSize   bool
 	envelope  *wire.Envelope
+	broken    bool // an ENVELOPE came that cannot be read
 	structure imap.BodyStructure
 	header    []byte
 	hasHeader bool
@@ -55,8 +56,17 @@ type fetched struct {
 func (s *client) Messages(ctx context.Context, set imap.UIDSet) ([]Message, error) {
 	got, err := s.fetch(ctx, set, messageItems)
 	out := make([]Message, 0, len(got))
+	var broken imap.UIDSet
 	for i := range got {
 		out = append(out, messageOf(&got[i]))
+		if f := &got[i]; f.broken && f.envelope == nil {
+			broken = append(broken, imap.UIDRange{Start: imap.UID(f.uid), Stop: imap.UID(f.uid)})
+		}
+	}
+	if err == nil {
+		if err := s.reread(ctx, out, broken); err != nil {
+			return nil, err
+		}
 	}
 	return out, err
 }
@@ -179,6 +189,7 @@ func (f *fetched) join(m *wire.Message) {
 	if m.Envelope != nil {
 		f.envelope = m.Envelope
 	}
+	f.broken = f.broken || m.IsDamaged("ENVELOPE")
 	if m.Structure != nil {
 		f.structure = m.Structure
 	}

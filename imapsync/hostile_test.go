@@ -283,6 +283,16 @@ func TestOddSession(t *testing.T) {
 			t.Errorf("messages = %+v", got)
 		}
 	}, expect("FETCH"), send("* 1 FETCH (UID 2 FLAGS (\\seen) BODY[HEADER] "+literal("Message-ID: <a b@c>\r\nbad line\r\nReferences: <x@y>\r\n\t<z@y>\r\nList-Id: <l.example.com>\r\n\r\n")+")\r\n{tag} OK\r\n"))
+	bubble("an envelope that cannot be read is made of the header", "2", func(t *testing.T, s Session) {
+		got := must[[]Message](t)(s.Messages(t.Context(), uids(1, 3)))
+		if len(got) != 2 || got[0].Subject != "fine" || got[1].Subject != `he said "x" now` || len(got[1].From) != 1 || got[1].From[0].Address != "a@x.example" || got[1].Date.IsZero() || got[1].MessageID != "<2@x>" {
+			t.Errorf("messages = %+v", got)
+		}
+		if len(got) == 2 && strings.Join(got[1].Damaged, " ") != "internalDate size bodyStructure headers" {
+			t.Errorf("damaged = %v", got[1].Damaged)
+		}
+	}, expect("FETCH"), send("* 1 FETCH (UID 1 FLAGS () ENVELOPE (NIL \"fine\" NIL NIL NIL NIL NIL NIL NIL NIL))\r\n* 2 FETCH (UID 2 ENVELOPE (\"Mon\" \"he said \"x\" now\" NIL NIL NIL NIL NIL NIL NIL \"<2@x>\") FLAGS ())\r\n{tag} OK\r\n"),
+		expect("UID FETCH 2 (UID BODY.PEEK[HEADER]<0.65536>)"), send("* 2 FETCH (UID 2 BODY[HEADER]<0> "+literal("From: =?utf-8?q?A?= <a@x.example>\r\nSubject: he said \"x\" now\r\nDate: Mon, 5 Feb 2024 10:00:00 +0000\r\nMessage-ID: <2@x>\r\n\r\n")+")\r\n{tag} OK\r\n"))
 	bubble("counts follow the wire", "3", func(t *testing.T, s Session) {
 		ok(t, s.Noop(t.Context()))
 		if c := s.Changes(); s.Exists() != 4 || c.Expunged != 2 || !c.Exists || c.Alert != "read me" {

@@ -51,8 +51,7 @@ func (s *client) listOptions() (o wire.ListOptions, extended bool) {
 	return o, o.SpecialUse || o.Subscribed || len(o.Status) > 0
 }
 
-// list asks for folders; one that could not be read leaves the answer incomplete, which
-// is an error: from a list that is not whole nothing may be missed.
+// list asks for folders, with their numbers where they are asked for.
 func (s *client) list(ctx context.Context, pattern string, o wire.ListOptions) ([]Listed, error) {
 	data, statuses, _, err := s.c.List(ctx, "", pattern, o)
 	if err != nil {
