@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -225,9 +226,7 @@ func ofAccount(id store.AccountID, err error) error {
 func (p *Problem) write(w http.ResponseWriter, r *http.Request) {
 	c := callOf(r.Context())
 	c.problem = p
-	for k, v := range p.GetHeaders() {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), p.GetHeaders())
 	w.Header().Set("Content-Type", p.ContentType(""))
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p.at(c.id)) // the reader is gone: nobody to tell

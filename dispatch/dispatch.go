@@ -70,7 +70,7 @@ type Options struct {
 	Redis      redis.UniversalClient // required; asynq's; the caller closes it
 	Transport  http.RoundTripper     // required; judges the address at dial time, follows no proxy
 	CheckURL   func(string) error    // judges a target without its credentials before each attempt; nil = none
-	Process    string                // name of this process; "" makes one
+	Instance   string                // name that a restarted process keeps, for leases it takes over at once; "" makes one
 	Version    string                // for User-Agent
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil keeps metrics to itself
@@ -96,7 +96,8 @@ type core struct {
 	m        *metrics
 	log      *slog.Logger
 	cfg      Config
-	proc     string
+	instance string // holds leases
+	proc     string // carries lanes: another name after each start
 }
 
 // New makes a Dispatcher. It does no I/O.
@@ -107,9 +108,9 @@ func New(o Options) (*Dispatcher, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Process == "" {
+	if o.Instance == "" {
 		host, _ := os.Hostname() // only for people
-		o.Process = fmt.Sprintf("%s:%d:%s", host, os.Getpid(), rand.Text()[:8])
+		o.Instance = fmt.Sprintf("%s:%d:%s", host, os.Getpid(), rand.Text()[:8])
 	}
 	cfg := o.Config.withDefaults()
 	m, err := newMetrics(o.Registerer)
@@ -118,7 +119,7 @@ func New(o Options) (*Dispatcher, error) {
 	}
 	c := &core{
 		store: o.Store, table: newTable(o.Store, cfg), alarms: newAlarms(),
-		m: m, log: o.Logger, cfg: cfg, proc: o.Process,
+		m: m, log: o.Logger, cfg: cfg, instance: o.Instance, proc: o.Instance + "/" + rand.Text()[:8],
 	}
 	c.carriers = &carriers{store: o.Store, client: asynq.NewClientFromRedisClient(o.Redis), cfg: cfg, log: o.Logger}
 	agent := "Postrider"

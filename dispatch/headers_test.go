@@ -147,12 +147,12 @@ func TestMatch(t *testing.T) {
 		{"inbox only, elsewhere", only, events.Event{Type: "messageNew", Account: "a", Data: events.Raw(`{"messageSpecialUse":"\\Sent"}`)}, ""},
 		{"inbox only, another event", only, events.Event{Type: "messageDeleted", Account: "a", Data: events.Raw(`{}`)}, "default"},
 	} {
-		got := ""
+		var got strings.Builder
 		for _, r := range tt.rs.Match(tt.event) {
-			got += r.ID
+			got.WriteString(r.ID)
 		}
-		if got != tt.want {
-			t.Errorf("%s: %q", tt.name, got)
+		if got.String() != tt.want {
+			t.Errorf("%s: %q", tt.name, got.String())
 		}
 	}
 }

@@ -159,7 +159,7 @@ func (w *relayWorker) hold(ctx context.Context, shard int) error {
 		return nil
 	}
 	s.tried = now
-	l, err := w.core.store.AcquireRelay(ctx, shard, w.core.proc, relayTTL)
+	l, err := w.core.store.AcquireRelay(ctx, shard, w.core.instance, relayTTL)
 	if errors.Is(err, store.ErrLeaseHeld) {
 		return nil
 	}

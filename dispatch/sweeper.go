@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	defer beat.Stop()
 	defer tick.Stop()
 	s.heartbeat(ctx)
+	s.bury(ctx)
 	round := func() {
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 			s.core.log.Warn("sweep", "err", err)
@@ -68,18 +70,32 @@ func (s *Sweeper) heartbeat(ctx context.Context) {
 	s.alive = alive
 }
 
+// bury ends the heartbeats of those that had this instance's name before us: there is one
+// at a time, so they are dead, and their lanes need not wait until that shows.
+func (s *Sweeper) bury(ctx context.Context) {
+	for _, proc := range s.alive {
+		if proc == s.core.proc || !strings.HasPrefix(proc, s.core.instance+"/") {
+			continue
+		}
+		if err := s.core.store.DispatchRetire(ctx, proc); err != nil {
+			s.core.log.Debug("retire predecessor", "err", err)
+		}
+	}
+	s.heartbeat(ctx)
+}
+
 // end lets another process sweep at once. The heartbeat ends by itself: the server of
 // this process may still have requests in flight.
 func (s *Sweeper) end(ctx context.Context) {
 	ctx, stop := context.WithTimeout(ctx, relayFlush)
 	defer stop()
-	if err := s.core.store.ReleaseSweeper(ctx, s.core.proc); err != nil {
+	if err := s.core.store.ReleaseSweeper(ctx, s.core.instance); err != nil {
 		s.core.log.Debug("release sweeper", "err", err)
 	}
 }
 
 func (s *Sweeper) sweep(ctx context.Context) error {
-	err := s.core.store.AcquireSweeper(ctx, s.core.proc, sweepTTL)
+	err := s.core.store.AcquireSweeper(ctx, s.core.instance, sweepTTL)
 	if errors.Is(err, store.ErrLeaseHeld) {
 		return nil
 	}

@@ -14,12 +14,14 @@ type localised struct {
 
 // catalogue: an earlier row wins where two languages share a name.
 var catalogue = []localised{
-	{"", // Exchange, Outlook, Apple Mail, Thunderbird, Yahoo, Gmail, GMX, AOL, Lotus, Courier, SquirrelMail
+	{
+		"", // Exchange, Outlook, Apple Mail, Thunderbird, Yahoo, Gmail, GMX, AOL, Lotus, Courier, SquirrelMail
 		[]string{"Sent Messages", "Sent Items", "Sent Mail", "Sent-Mail", "SentMail", "sent_mail", "Sent_Items"},
 		[]string{"Draft", "Draft Messages", "Unsent Messages"},
 		[]string{"Deleted Messages", "Deleted Items", "Trash Can", "Bin", "Deleted"},
 		[]string{"Bulk Mail", "Bulk", "Spam Mail", "Junk E-mail", "Junk Email", "Junk Mail", "Junk-E-Mail", "Spamverdacht"},
-		[]string{"Archives", "Archived"}},
+		[]string{"Archives", "Archived"},
+	},
 	{"en", []string{"Sent"}, []string{"Drafts"}, []string{"Trash"}, []string{"Junk", "Spam"}, []string{"Archive"}},
 	{"de", []string{"Gesendet", "Gesendete Objekte", "Gesendete Elemente", "Gesendete Nachrichten", "Postausgang gesendet"}, []string{"Entwürfe", "Entwurf"}, []string{"Papierkorb", "Gelöscht", "Gelöschte Objekte", "Gelöschte Elemente"}, []string{"Junk-E-Mail", "Unerwünscht", "Werbung", "Unerwünschte Werbung", "Spamverdacht"}, []string{"Archiv"}},
 	{"fr", []string{"Envoyés", "Éléments envoyés", "Messages envoyés", "Objets envoyés", "Courrier envoyé"}, []string{"Brouillons", "Brouillon"}, []string{"Corbeille", "Éléments supprimés", "Messages supprimés"}, []string{"Indésirables", "Courrier indésirable", "Pourriel", "Pourriels"}, []string{"Archives", "Archive"}},
@@ -47,7 +49,7 @@ var catalogue = []localised{
 	{"tr", []string{"Gönderilmiş", "Gönderilenler", "Gönderilmiş Öğeler", "Gönderilmiş Postalar"}, []string{"Taslaklar", "Taslak"}, []string{"Çöp", "Çöp Kutusu", "Silinmiş Öğeler"}, []string{"İstenmeyen", "Gereksiz", "Önemsiz E-posta", "Gereksiz E-posta"}, []string{"Arşiv"}},
 	{"he", []string{"נשלח", "דואר יוצא", "פריטים שנשלחו"}, []string{"טיוטות"}, []string{"אשפה", "פריטים שנמחקו"}, []string{"דואר זבל", "ספאם"}, []string{"ארכיון"}},
 	{"ar", []string{"المرسلة", "البريد المرسل", "العناصر المرسلة", "الرسائل المرسلة"}, []string{"المسودات", "مسودات"}, []string{"المهملات", "العناصر المحذوفة", "سلة المهملات"}, []string{"البريد غير الهام", "البريد العشوائي", "بريد مزعج"}, []string{"الأرشيف", "أرشيف"}},
-	{"fa", []string{"فرستاده", "ارسال شده", "موارد ارسال شده"}, []string{"پیش‌نویس‌ها", "پیش نویس ها"}, []string{"زباله‌دان", "موارد حذف شده"}, []string{"هرزنامه"}, []string{"بایگانی"}},
+	{"fa", []string{"فرستاده", "ارسال شده", "موارد ارسال شده"}, []string{"پیش\u200cنویس\u200cها", "پیش نویس ها"}, []string{"زباله\u200cدان", "موارد حذف شده"}, []string{"هرزنامه"}, []string{"بایگانی"}},
 	{"hi", []string{"भेजे गए", "भेजे गए आइटम", "भेजा गया मेल"}, []string{"ड्राफ़्ट", "ड्राफ्ट"}, []string{"कचरा", "ट्रैश", "हटाए गए आइटम"}, []string{"जंक ईमेल", "स्पैम"}, []string{"संग्रह", "आर्काइव"}},
 	{"th", []string{"ส่งแล้ว", "จดหมายที่ส่งแล้ว", "รายการที่ถูกส่ง"}, []string{"ร่างจดหมาย", "ฉบับร่าง", "แบบร่าง"}, []string{"ถังขยะ", "รายการที่ถูกลบ"}, []string{"จดหมายขยะ", "อีเมลขยะ"}, []string{"เก็บถาวร"}},
 	{"vi", []string{"Đã gửi", "Thư đã gửi", "Mục đã Gửi"}, []string{"Thư nháp", "Nháp", "Bản nháp"}, []string{"Thùng rác", "Mục đã Xóa"}, []string{"Thư rác", "Email Rác"}, []string{"Lưu trữ"}},

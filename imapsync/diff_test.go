@@ -159,10 +159,17 @@ func TestBackoff(t *testing.T) {
 		failures int
 		want     time.Duration
 	}{
-		{FaultServerDown, 1, 2 * time.Second}, {FaultServerDown, 3, 8 * time.Second}, {FaultServerDown, 50, 10 * time.Minute},
-		{FaultSilent, 2, 4 * time.Second}, {FaultTLS, 1, 5 * time.Minute}, {FaultTLS, 9, time.Hour},
-		{FaultThrottled, 2, 10 * time.Minute}, {FaultAuthDead, 1, time.Hour}, {FaultAuthDead, 6, 24 * time.Hour},
-		{FaultInternal, 7, time.Minute}, {"unheard of", 1, 2 * time.Second},
+		{FaultServerDown, 1, 2 * time.Second},
+		{FaultServerDown, 3, 8 * time.Second},
+		{FaultServerDown, 50, 10 * time.Minute},
+		{FaultSilent, 2, 4 * time.Second},
+		{FaultTLS, 1, 5 * time.Minute},
+		{FaultTLS, 9, time.Hour},
+		{FaultThrottled, 2, 10 * time.Minute},
+		{FaultAuthDead, 1, time.Hour},
+		{FaultAuthDead, 6, 24 * time.Hour},
+		{FaultInternal, 7, time.Minute},
+		{"unheard of", 1, 2 * time.Second},
 	} {
 		if got := ceiling(tt.kind, tt.failures); got != tt.want {
 			t.Errorf("%s after %d: %v, want %v", tt.kind, tt.failures, got, tt.want)

@@ -128,34 +128,35 @@ func line(e events.Event) string {
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return "unreadable: " + err.Error()
 	}
-	s := string(e.Type)
+	var s strings.Builder
+	s.WriteString(string(e.Type))
 	if e.Path != "" {
-		s += " " + e.Path
+		s.WriteString(" " + e.Path)
 	}
 	if d.Subject != "" {
-		s += " " + d.Subject
+		s.WriteString(" " + d.Subject)
 	}
 	if d.Origin != "" {
-		s += " " + d.Origin
+		s.WriteString(" " + d.Origin)
 	}
 	if d.Reason != "" {
-		s += " " + d.Reason
+		s.WriteString(" " + d.Reason)
 	}
 	if d.Class != "" {
-		s += " " + d.Class
+		s.WriteString(" " + d.Class)
 	}
 	if d.Changes != nil {
 		for _, f := range d.Changes.Flags.Added {
-			s += " +" + f
+			s.WriteString(" +" + f)
 		}
 		for _, f := range d.Changes.Flags.Deleted {
-			s += " -" + f
+			s.WriteString(" -" + f)
 		}
 	}
 	if d.Related != nil {
-		s += " ~" + d.Related.Path
+		s.WriteString(" ~" + d.Related.Path)
 	}
-	return s
+	return s.String()
 }
 
 // expect waits until as many new events as wanted are in the journal, lets things

@@ -49,8 +49,10 @@ type fakeMessage struct {
 }
 
 func newFakeServer(condstore bool) *fakeServer {
-	s := &fakeServer{folders: map[string]*fakeFolder{}, condstore: condstore, listStatus: true, modseq: 1,
-		hidden: map[uint32]bool{}, poisoned: map[uint32]bool{}, refused: map[string]bool{}, opened: map[string]int{}}
+	s := &fakeServer{
+		folders: map[string]*fakeFolder{}, condstore: condstore, listStatus: true, modseq: 1,
+		hidden: map[uint32]bool{}, poisoned: map[uint32]bool{}, refused: map[string]bool{}, opened: map[string]int{},
+	}
 	for _, n := range []string{"INBOX", "Archive"} {
 		s.create(n)
 	}

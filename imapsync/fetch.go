@@ -374,7 +374,7 @@ func allIDs(values []string) []string {
 func idsIn(v string) []string {
 	var out []string
 	if !strings.Contains(v, "<") {
-		for _, w := range strings.Fields(v) {
+		for w := range strings.FieldsSeq(v) {
 			out = append(out, "<"+strings.Trim(w, ">")+">")
 		}
 		return out

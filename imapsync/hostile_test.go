@@ -76,7 +76,7 @@ func TestHostileLogin(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
 				script, _, err := dialScript(t, c.change, c.steps...)
-				defer script.Close()
+				t.Cleanup(script.Close)
 				e, isE := errors.AsType[*Error](err)
 				if !isE || e.Kind != c.kind {
 					t.Fatalf("error %v, want kind %q", err, c.kind)
@@ -131,7 +131,7 @@ func TestOddLogin(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				steps := append(c.steps, answer("NOOP"), imaptest.Silence())
 				script, s, err := dialScript(t, c.change, steps...)
-				defer script.Close()
+				t.Cleanup(script.Close)
 				ok(t, err)
 				info := s.Info()
 				if !info.Idle || strings.Contains(strings.Join(info.Capabilities, " "), "rev2") {
@@ -196,7 +196,7 @@ func TestHostileSession(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				script, s, err := dialScript(t, nil, append([]imaptest.Step{selected("3")}, c.steps...)...)
-				defer script.Close()
+				t.Cleanup(script.Close)
 				ok(t, err)
 				must[Selected](t)(s.Select(t.Context(), "INBOX"))
 				begin := time.Now()
@@ -241,7 +241,7 @@ func TestOddSession(t *testing.T) {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				script, s, err := dialScript(t, nil, append([]imaptest.Step{selected(exists)}, append(steps, answer("NOOP"), imaptest.Silence())...)...)
-				defer script.Close()
+				t.Cleanup(script.Close)
 				ok(t, err)
 				must[Selected](t)(s.Select(t.Context(), "INBOX"))
 				f(t, s)
@@ -342,7 +342,7 @@ func replyIdle() imaptest.Step { return imaptest.Send("A5 OK done\r\n") }
 func TestCloseNeverBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		script, s, err := dialScript(t, nil, selected("3"), imaptest.Expect("FETCH"), imaptest.Send("* 1 FETCH (UID 1 BODY[HEADER] {100}\r\nabc"), imaptest.Silence())
-		defer script.Close()
+		t.Cleanup(script.Close)
 		ok(t, err)
 		must[Selected](t)(s.Select(t.Context(), "INBOX"))
 		done := make(chan error, 1)
@@ -369,7 +369,7 @@ func TestCloseNeverBlocks(t *testing.T) {
 func TestContextClosesConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		script, s, err := dialScript(t, nil, selected("3"), imaptest.Expect("NOOP"), imaptest.Silence())
-		defer script.Close()
+		t.Cleanup(script.Close)
 		ok(t, err)
 		must[Selected](t)(s.Select(t.Context(), "INBOX"))
 		why := errors.New("lease lost")
@@ -384,7 +384,7 @@ func TestContextClosesConnection(t *testing.T) {
 func TestDialEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		script := imaptest.NewScript(t, imaptest.Silence())
-		defer script.Close()
+		t.Cleanup(script.Close)
 		d := NewDialer(DialerOptions{Dial: script.Dial, AllowPlaintext: true})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -421,7 +421,7 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, said string) {
 		synctest.Test(t, func(t *testing.T) {
 			script, s, err := dialScript(t, nil, selected("3"), imaptest.Expect(""), imaptest.Send(said), imaptest.Silence())
-			defer script.Close()
+			t.Cleanup(script.Close)
 			ok(t, err)
 			must[Selected](t)(s.Select(t.Context(), "INBOX"))
 			begin := time.Now()

@@ -254,10 +254,14 @@ func (w *worker) byRaw(raw string) *folder {
 	return nil
 }
 
-// failSteps is how a folder that refuses is tried again: a minute, doubling to six
+// failWait is how a folder that refuses is tried again: soon after the first time, since
+// a server that reads its files anew refuses once, then after a minute, doubling to six
 // hours.
 func failWait(count int) time.Duration {
-	return min(time.Minute<<min(count-1, 20), 6*time.Hour)
+	if count <= 1 {
+		return 5 * time.Second
+	}
+	return min(time.Minute<<min(count-2, 20), 6*time.Hour)
 }
 
 // stalledAfter is how often a folder fails before mailboxStalled is said.

@@ -27,21 +27,42 @@ func TestAssignRoles(t *testing.T) {
 		user store.RoleFolder
 		want map[string]role
 	}{
-		{"attributes win over names", attr(list("INBOX", "Sent", "Outgoing"), 2, `\HasNoChildren`, `\Sent`), store.RoleFolder{},
-			map[string]role{"INBOX": {RoleInbox, "name"}, "Outgoing": {RoleSent, "extension"}}},
-		{"the user wins over attributes", attr(list("INBOX", "Sent", "Outgoing"), 2, `\Sent`), store.RoleFolder{Sent: "Sent"},
-			map[string]role{"INBOX": {RoleInbox, "name"}, "Sent": {RoleSent, "user"}}},
-		{"the user's folder is missing", attr(list("INBOX", "Sent", "Outgoing"), 2, `\Sent`), store.RoleFolder{Sent: "Mine"},
-			map[string]role{"INBOX": {RoleInbox, "name"}}},
-		{"the first of two wins", attr(attr(list("A", "B"), 0, `\Trash`), 1, `\trash`, `\Junk`), store.RoleFolder{},
-			map[string]role{"A": {RoleTrash, "extension"}, "B": {RoleJunk, "extension"}}},
+		{
+			"attributes win over names", attr(list("INBOX", "Sent", "Outgoing"), 2, `\HasNoChildren`, `\Sent`),
+			store.RoleFolder{},
+			map[string]role{"INBOX": {RoleInbox, "name"}, "Outgoing": {RoleSent, "extension"}},
+		},
+		{
+			"the user wins over attributes", attr(list("INBOX", "Sent", "Outgoing"), 2, `\Sent`),
+			store.RoleFolder{Sent: "Sent"},
+			map[string]role{"INBOX": {RoleInbox, "name"}, "Sent": {RoleSent, "user"}},
+		},
+		{
+			"the user's folder is missing", attr(list("INBOX", "Sent", "Outgoing"), 2, `\Sent`),
+			store.RoleFolder{Sent: "Mine"},
+			map[string]role{"INBOX": {RoleInbox, "name"}},
+		},
+		{
+			"the first of two wins", attr(attr(list("A", "B"), 0, `\Trash`), 1, `\trash`, `\Junk`),
+			store.RoleFolder{},
+			map[string]role{"A": {RoleTrash, "extension"}, "B": {RoleJunk, "extension"}},
+		},
 		{"a folder has one role", attr(list("A"), 0, `\Drafts`, `\Sent`), store.RoleFolder{}, map[string]role{"A": {RoleDrafts, "extension"}}},
-		{"gmail without the extension", list("INBOX", "[Gmail]/All Mail", "[Gmail]/Gesendet", "[Gmail]/Starred", "[Gmail]/Spam"), store.RoleFolder{},
-			map[string]role{"INBOX": {RoleInbox, "name"}, "[Gmail]/All Mail": {RoleAll, "name"}, "[Gmail]/Gesendet": {RoleSent, "name"}, "[Gmail]/Starred": {RoleFlagged, "name"}, "[Gmail]/Spam": {RoleJunk, "name"}}},
-		{"names of providers", list("INBOX", "Sent Messages", "Deleted Items", "Bulk Mail", "Entwürfe", "Archives"), store.RoleFolder{},
-			map[string]role{"INBOX": {RoleInbox, "name"}, "Sent Messages": {RoleSent, "name"}, "Deleted Items": {RoleTrash, "name"}, "Bulk Mail": {RoleJunk, "name"}, "Entwürfe": {RoleDrafts, "name"}, "Archives": {RoleArchive, "name"}}},
-		{"below INBOX, not below others", list("INBOX", "INBOX/送信済みトレイ", "Projekt/Sent", "Projekt/Trash"), store.RoleFolder{},
-			map[string]role{"INBOX": {RoleInbox, "name"}, "INBOX/送信済みトレイ": {RoleSent, "name"}}},
+		{
+			"gmail without the extension", list("INBOX", "[Gmail]/All Mail", "[Gmail]/Gesendet", "[Gmail]/Starred", "[Gmail]/Spam"),
+			store.RoleFolder{},
+			map[string]role{"INBOX": {RoleInbox, "name"}, "[Gmail]/All Mail": {RoleAll, "name"}, "[Gmail]/Gesendet": {RoleSent, "name"}, "[Gmail]/Starred": {RoleFlagged, "name"}, "[Gmail]/Spam": {RoleJunk, "name"}},
+		},
+		{
+			"names of providers", list("INBOX", "Sent Messages", "Deleted Items", "Bulk Mail", "Entwürfe", "Archives"),
+			store.RoleFolder{},
+			map[string]role{"INBOX": {RoleInbox, "name"}, "Sent Messages": {RoleSent, "name"}, "Deleted Items": {RoleTrash, "name"}, "Bulk Mail": {RoleJunk, "name"}, "Entwürfe": {RoleDrafts, "name"}, "Archives": {RoleArchive, "name"}},
+		},
+		{
+			"below INBOX, not below others", list("INBOX", "INBOX/送信済みトレイ", "Projekt/Sent", "Projekt/Trash"),
+			store.RoleFolder{},
+			map[string]role{"INBOX": {RoleInbox, "name"}, "INBOX/送信済みトレイ": {RoleSent, "name"}},
+		},
 		{"case and spaces", list("sent items", " TRASH "), store.RoleFolder{}, map[string]role{"sent items": {RoleSent, "name"}, " TRASH ": {RoleTrash, "name"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

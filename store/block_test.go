@@ -68,7 +68,7 @@ func TestBlock_more_than_255_flag_sets(t *testing.T) {
 func TestBlock_costs_about_a_byte_a_message(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	recs := make([]Record, 0, blockSize)
-	for uid := uint32(0); uid < blockSize; uid++ {
+	for uid := range uint32(blockSize) {
 		if r.IntN(10) == 0 {
 			continue // gaps
 		}

@@ -19,6 +19,7 @@ func Shard(id AccountID) int { return int(crc32.ChecksumIEEE([]byte(id)) % Shard
 type keys struct{ prefix string }
 
 func (k keys) shard(n int, rest string) string { return fmt.Sprintf("%s{s%02d}:%s", k.prefix, n, rest) }
+
 func (k keys) ofAccount(id AccountID, rest string) string {
 	return k.shard(Shard(id), "a:"+string(id)+":"+rest)
 }
@@ -41,6 +42,7 @@ func (k keys) journal(id AccountID) string  { return k.ofAccount(id, "journal") 
 func (k keys) folder(id AccountID, num uint32) string {
 	return k.ofAccount(id, "f:"+strconv.FormatUint(uint64(num), 10))
 }
+
 func (k keys) blocks(id AccountID, num uint32) string {
 	return k.ofAccount(id, "b:"+strconv.FormatUint(uint64(num), 10))
 }

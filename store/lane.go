@@ -107,15 +107,15 @@ type LaneReply struct {
 
 // laneScript loads a lane script with what all of them share in front of it.
 func laneScript(name string, libs ...string) luaScript {
-	src := ""
+	var src strings.Builder
 	for _, f := range append(append([]string{"lane_lib.lua"}, libs...), name) {
 		b, err := luaFiles.ReadFile("lua/" + f)
 		if err != nil {
 			panic(err) // a missing file is a mistake of ours and ends the program as it starts
 		}
-		src += string(b) + "\n"
+		src.WriteString(string(b) + "\n")
 	}
-	return luaScript{name: name, lua: redis.NewScript(src)}
+	return luaScript{name: name, lua: redis.NewScript(src.String())}
 }
 
 var (

@@ -78,8 +78,10 @@ func settingKeys() map[string]setting {
 			s.Webhooks = secret.Text{}
 			return nil
 		}, func(s Settings) any { return redactURL(s.Webhooks) }},
-		"webhooksEnabled": {false, func(s *Settings, b json.RawMessage) error { return strict(b, &s.WebhooksEnabled) },
-			func(s Settings) any { return s.WebhooksEnabled }},
+		"webhooksEnabled": {
+			false, func(s *Settings, b json.RawMessage) error { return strict(b, &s.WebhooksEnabled) },
+			func(s Settings) any { return s.WebhooksEnabled },
+		},
 		"webhookEvents": {false, func(s *Settings, b json.RawMessage) error {
 			var v []string
 			if err := strict(b, &v); err != nil {
@@ -93,10 +95,14 @@ func settingKeys() map[string]setting {
 			}
 			return nil
 		}, func(s Settings) any { return s.WebhookEvents }},
-		"inboxNewOnly": {false, func(s *Settings, b json.RawMessage) error { return strict(b, &s.InboxNewOnly) },
-			func(s Settings) any { return s.InboxNewOnly }},
-		"webhooksCustomHeaders": {true, func(s *Settings, b json.RawMessage) error { return strict(b, &s.WebhooksCustomHeaders) },
-			func(s Settings) any { return s.WebhooksCustomHeaders }},
+		"inboxNewOnly": {
+			false, func(s *Settings, b json.RawMessage) error { return strict(b, &s.InboxNewOnly) },
+			func(s Settings) any { return s.InboxNewOnly },
+		},
+		"webhooksCustomHeaders": {
+			true, func(s *Settings, b json.RawMessage) error { return strict(b, &s.WebhooksCustomHeaders) },
+			func(s Settings) any { return s.WebhooksCustomHeaders },
+		},
 		"serviceUrl": {false, func(s *Settings, b json.RawMessage) error {
 			var v *string
 			if err := strict(b, &v); err != nil {

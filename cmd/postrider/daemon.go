@@ -34,8 +34,7 @@ import (
 type daemon struct {
 	cfg       *loaded
 	log       *slog.Logger
-	process   string         // names this process
-	instance  string         // names it and its predecessors in the same data directory, in leases
+	instance  string         // names it, and its predecessors in the same data directory, in leases
 	data      *dataDirectory // nil: nothing is kept
 	ephemeral bool
 
@@ -82,14 +81,13 @@ func (g *group) start(ctx context.Context) {
 func newDaemon(ctx context.Context, cfg *loaded, data *dataDirectory, p *program, log *slog.Logger) (_ *daemon, err error) {
 	d := &daemon{
 		cfg: cfg, log: log, data: data, ephemeral: data == nil,
-		process: processName(), registry: prometheus.NewRegistry(), failed: make(chan error, 8),
+		instance: processName(), registry: prometheus.NewRegistry(), failed: make(chan error, 8),
 	}
 	defer func() {
 		if err != nil {
 			d.unwind(context.WithoutCancel(ctx))
 		}
 	}()
-	d.instance = d.process
 	if data != nil {
 		if d.instance, err = data.instance(); err != nil {
 			return nil, err
@@ -259,7 +257,7 @@ func (d *daemon) buildEngines() error {
 		w := d.cfg.Webhook
 		d.dispatch, err = dispatch.New(dispatch.Options{
 			Store: d.store, Redis: d.redis.client, Transport: d.transport, CheckURL: guard.CheckURL,
-			Process: d.process, Version: version, Logger: d.log, Registerer: d.registry,
+			Instance: d.instance, Version: version, Logger: d.log, Registerer: d.registry,
 			Config: dispatch.Config{
 				Concurrency: w.Concurrency, SlowShare: w.SlowShare, PerHost: w.PerHost, Timeout: w.Timeout,
 				MaxPending: w.MaxPending, MaxLate: w.MaxLate, KeepDead: w.KeepDead, KeepCompleted: w.KeepCompleted,

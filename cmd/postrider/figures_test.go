@@ -253,16 +253,16 @@ func BenchmarkBaseline(b *testing.B) {
 	// tenth of the UIDs is gone.
 	chance := rand.New(rand.NewPCG(1, 2))
 	flags := func(int) string {
-		var f string
+		var f strings.Builder
 		for _, c := range []struct {
 			letter string
 			odds   float64
 		}{{"F", 0.05}, {"R", 0.2}, {"S", 0.85}} {
 			if chance.Float64() < c.odds {
-				f += c.letter
+				f.WriteString(c.letter)
 			}
 		}
-		return f
+		return f.String()
 	}
 	if err := user.Fill(n*10/9, time.Now().Add(-48*time.Hour), benchMessage, flags); err != nil {
 		b.Fatal(err)
@@ -279,11 +279,10 @@ func BenchmarkBaseline(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	began := time.Now()
 	if truth, err := user.Truth(b.Context()); err != nil || len(truth["INBOX"].Messages) != n {
 		b.Fatalf("%d messages, %v", len(truth["INBOX"].Messages), err)
 	}
-	began = time.Now()
+	began := time.Now()
 	if _, err := user.Truth(b.Context()); err != nil {
 		b.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 // arrived is one webhook request as a receiver saw it.
 type arrived struct {
 	webhookID string
-	era       int // how often the program had been killed when it came
+	conn      string // the connection it came over: one process, never two
 	at        time.Time
 	event     journalled
 }
@@ -42,7 +42,6 @@ func (j journalled) uid() uint32 {
 type receiver struct {
 	*httptest.Server
 	mu   sync.Mutex
-	era  int
 	got  []arrived
 	seen map[string]bool
 }
@@ -55,13 +54,12 @@ func newReceiver(t testing.TB) *receiver {
 		if err != nil {
 			return // cut off in the middle of the request: it was not received
 		}
-		a := arrived{webhookID: req.Header.Get("webhook-id"), at: at}
+		a := arrived{webhookID: req.Header.Get("webhook-id"), conn: req.RemoteAddr, at: at}
 		if err := json.Unmarshal(body, &a.event); err != nil {
 			http.Error(w, "not JSON", http.StatusBadRequest)
 			return
 		}
 		r.mu.Lock()
-		a.era = r.era
 		r.got = append(r.got, a)
 		r.seen[a.webhookID] = true
 		r.mu.Unlock()
@@ -69,13 +67,6 @@ func newReceiver(t testing.TB) *receiver {
 	}))
 	t.Cleanup(r.Close)
 	return r
-}
-
-// killed begins the next era.
-func (r *receiver) killed() {
-	r.mu.Lock()
-	r.era++
-	r.mu.Unlock()
 }
 
 // all is what came so far.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -194,9 +195,7 @@ func (r *Receiver) answer(w http.ResponseWriter, q *http.Request, a Answer) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	for k, vs := range a.Header {
-		w.Header()[k] = vs
-	}
+	maps.Copy(w.Header(), a.Header)
 	w.WriteHeader(a.Status)
 	if _, err := io.WriteString(w, a.Body); err != nil || !a.Endless && a.Drip == 0 {
 		return

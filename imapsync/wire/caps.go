@@ -18,7 +18,7 @@ func parseCaps(b []byte) Caps {
 	var out strings.Builder
 	out.WriteByte(' ')
 	n := 0
-	for _, w := range strings.Fields(string(b[:min(len(b), 16<<10)])) {
+	for w := range strings.FieldsSeq(string(b[:min(len(b), 16<<10)])) {
 		if len(w) > 64 || strings.ContainsAny(w, `(){}%*"\[]`) || strings.ContainsFunc(w, func(r rune) bool { return r < '!' || r > '~' }) {
 			continue // row 2: not an atom
 		}

@@ -381,25 +381,26 @@ func perform(ctx context.Context, c *wire.Conn, action string) []string {
 		return []string{fmt.Sprintf("%s validity=%d %v %v", render(err), got.UIDValidity, got.From, got.To)}
 	case "changes":
 		ch := c.Changes()
-		out := fmt.Sprintf("exists=%v/%d expunged=%d vanished=%s flagged=%v", ch.Exists, c.Exists(), ch.Expunged, ch.Vanished, ch.Flagged)
+		var out strings.Builder
+		out.WriteString(fmt.Sprintf("exists=%v/%d expunged=%d vanished=%s flagged=%v", ch.Exists, c.Exists(), ch.Expunged, ch.Vanished, ch.Flagged))
 		for _, s := range ch.Status {
-			out += " " + renderStatus(s)
+			out.WriteString(" " + renderStatus(s))
 		}
 		for _, l := range ch.Listed {
-			out += " listed=" + l.Raw
+			out.WriteString(" listed=" + l.Raw)
 		}
 		if c.Folder().Doubt {
-			out += " doubt"
+			out.WriteString(" doubt")
 		}
 		if ch.Overflow {
-			out += " overflow"
+			out.WriteString(" overflow")
 		}
 		for _, s := range []struct{ name, text string }{{"alert", ch.Alert}, {"throttle", ch.Throttle}, {"bye", ch.Bye}} {
 			if s.text != "" {
-				out += fmt.Sprintf(" %s=%q", s.name, s.text)
+				out.WriteString(fmt.Sprintf(" %s=%q", s.name, s.text))
 			}
 		}
-		return []string{out}
+		return []string{out.String()}
 	case "caps":
 		return []string{strings.Join(c.Caps().List(), " ")}
 	case "id":
@@ -451,10 +452,11 @@ func performFetch(ctx context.Context, c *wire.Conn, args string, changed bool) 
 }
 
 func renderMessage(m *wire.Message) string {
-	out := fmt.Sprintf("uid=%d", m.UID)
+	var out strings.Builder
+	out.WriteString(fmt.Sprintf("uid=%d", m.UID))
 	add := func(on bool, format string, args ...any) {
 		if on {
-			out += " " + fmt.Sprintf(format, args...)
+			out.WriteString(" " + fmt.Sprintf(format, args...))
 		}
 	}
 	add(m.HasFlags, "flags=%v", m.Flags)
@@ -466,25 +468,25 @@ func renderMessage(m *wire.Message) string {
 	add(m.GmailMsgID != 0, "gmid=%d", m.GmailMsgID)
 	add(m.HasLabels, "labels=%q", m.Labels)
 	if e := m.Envelope; e != nil {
-		out += fmt.Sprintf(" env{date=%q subject=%q from=%q to=%q irt=%q id=%q}", e.Date, e.Subject, e.From, e.To, e.InReplyTo, e.MessageID)
+		out.WriteString(fmt.Sprintf(" env{date=%q subject=%q from=%q to=%q irt=%q id=%q}", e.Date, e.Subject, e.From, e.To, e.InReplyTo, e.MessageID))
 	}
 	if m.Structure != nil {
-		out += " bs=" + renderStructure(m.Structure)
+		out.WriteString(" bs=" + renderStructure(m.Structure))
 	}
 	for _, s := range m.PartSizes {
 		add(s > 0, "part=%d", s)
 	}
 	for _, s := range m.Sections {
 		if s.Data == nil {
-			out += fmt.Sprintf(" %s=nil", s.Item)
+			out.WriteString(fmt.Sprintf(" %s=nil", s.Item))
 		} else {
-			out += fmt.Sprintf(" %s=%q", s.Item, s.Data)
+			out.WriteString(fmt.Sprintf(" %s=%q", s.Item, s.Data))
 		}
 	}
 	for _, d := range m.Damaged {
-		out += fmt.Sprintf(" damaged(%s %s)", d.Item, d.Why)
+		out.WriteString(fmt.Sprintf(" damaged(%s %s)", d.Item, d.Why))
 	}
-	return out
+	return out.String()
 }
 
 func renderStructure(bs imap.BodyStructure) string {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,10 +81,8 @@ func criteriaCharset(q *imap.SearchCriteria) bool {
 			return true
 		}
 	}
-	for _, s := range append(append([]string(nil), q.Body...), q.Text...) {
-		if wide(s) {
-			return true
-		}
+	if slices.ContainsFunc(append(append([]string(nil), q.Body...), q.Text...), wide) {
+		return true
 	}
 	for i := range q.Not {
 		if criteriaCharset(&q.Not[i]) {
