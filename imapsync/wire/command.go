@@ -28,7 +28,7 @@ type Result struct {
 // Partial says whether the answer may not be all there is.
 func (r Result) Partial() bool {
 	switch r.Code {
-	case "MESSAGELIMIT", "LIMIT", "PARTIAL", "NOTSAVED", "INPROGRESS", "THROTTLED":
+	case "MESSAGELIMIT", "LIMIT", "PARTIAL", "NOTSAVED", "INPROGRESS":
 		return true
 	}
 	return r.Damaged > 0
@@ -179,13 +179,9 @@ func (k *command) run(ctx context.Context) (Result, error) {
 	c.begin(k.first, c.lim.Gap, k.total)
 	res, err := k.exchange()
 	c.end()
+	c.drain = 0
 	c.tag = c.tag[:0]
-	if !undo() {
-		// ctx ended the connection; a reply that came before counts all the same.
-		if err == nil || Usable(err) {
-			return res, err
-		}
-	}
+	undo() // where ctx ended just now, a reply that came before it counts all the same
 	return res, err
 }
 

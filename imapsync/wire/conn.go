@@ -31,7 +31,7 @@ type Conn struct {
 	endBy  time.Time // of the login stage
 	err    *Error    // why it is closed, once the owner knows
 	bye    *Error
-	drain  int64 // bytes left to read for a caller who gave up; 0 = nobody did
+	drain  int64 // bytes left to read for a caller who gave up; 0 = nobody did, -1 = none is left
 	skips  int   // frames skipped since the last good one
 	zipped bool
 
@@ -238,6 +238,9 @@ func (c *Conn) end() {
 
 // fill reads some bytes, no longer than the present wait allows.
 func (c *Conn) fill(p []byte) (int, error) {
+	if c.drain < 0 {
+		return 0, &Error{Kind: Closed, Stage: c.stage, Command: c.verb, Text: "answer was given up"}
+	}
 	for {
 		now := time.Now()
 		w := &c.wait
@@ -277,7 +280,8 @@ func (c *Conn) fill(p []byte) (int, error) {
 		}
 		switch {
 		case n > 0:
-			return n, c.drained(n) // a read error comes again
+			c.drained(n)
+			return n, nil // a read error comes again
 		case err == nil:
 			continue
 		case isTimeout(err) && time.Now().Before(w.until()):
@@ -294,16 +298,13 @@ func (c *Conn) took(n int, now time.Time) {
 	c.heard.Store(now.UnixNano())
 }
 
-// drained counts down what is read for a caller who gave up.
-func (c *Conn) drained(n int) error {
-	if c.drain == 0 {
-		return nil
+// drained counts down what is read for a caller who gave up; below zero it was too much.
+func (c *Conn) drained(n int) {
+	if c.drain > 0 {
+		if c.drain -= int64(n); c.drain <= 0 {
+			c.drain = -1
+		}
 	}
-	if c.drain -= int64(n); c.drain <= 0 {
-		c.drain = 1
-		return &Error{Kind: Closed, Stage: c.stage, Command: c.verb, Text: "answer was given up"}
-	}
-	return nil
 }
 
 // write sends bytes.

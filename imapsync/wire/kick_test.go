@@ -3,7 +3,9 @@ package wire_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -133,6 +135,42 @@ func TestProofOfLife(t *testing.T) {
 		// DONE is answered a minute late: past its deadline.
 		if c.Err() == nil || time.Since(begin) != 3*time.Minute+20*time.Second {
 			t.Errorf("%v after %v", c.Err(), time.Since(begin))
+		}
+	})
+}
+
+// TestGivenUp: a caller who gives up leaves a connection that works, where the rest is
+// short, and none where it is not.
+func TestGivenUp(t *testing.T) {
+	boom := errors.New("boom")
+	body := func(n int) imaptest.Step {
+		return imaptest.All(imaptest.Send("* 1 FETCH (UID 1 BODY[] {"+strconv.Itoa(n)+"}\r\n"), imaptest.Repeat("x", n), imaptest.Send(")\r\n"))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		expect, done := imaptest.Expect("FETCH"), imaptest.Send("{tag} OK\r\n")
+		c := scripted(t, expect, body(10), body(500_000), done, expect, body(3<<20), done, expect, body(10), body(3<<20), done, imaptest.Silence())
+		item := wire.Body("", 0, 0)
+		fetch := func(stop error) (int, error) {
+			n := 0
+			o := wire.FetchOptions{Stream: func(_ imap.UID, _ wire.Item, _ int64, r io.Reader) error {
+				if stop != nil {
+					return stop
+				}
+				m, err := io.Copy(io.Discard, r)
+				n += int(m)
+				return err
+			}}
+			_, err := c.Fetch(t.Context(), set(1, 1), []wire.Item{wire.ItemUID, item}, o, func(*wire.Message) error { return nil })
+			return n, err
+		}
+		if _, err := fetch(boom); !errors.Is(err, boom) || c.Err() != nil {
+			t.Errorf("given up: %v, connection: %v", err, c.Err())
+		}
+		if n, err := fetch(nil); err != nil || n != 3<<20 {
+			t.Errorf("behind it: %d bytes, %v", n, err)
+		}
+		if _, err := fetch(boom); !errors.Is(err, boom) || c.Err() == nil {
+			t.Errorf("given up too much: %v, connection: %v", err, c.Err())
 		}
 	})
 }
