@@ -69,6 +69,7 @@ func (d *Dovecot) Start() {
 		return
 	}
 	cmd := exec.Command("dovecot", "-F", "-c", filepath.Join(d.dir, "dovecot.conf"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that Stop reaches the processes that hold connections
 	if err := cmd.Start(); err != nil {
 		d.t.Fatalf("dovecot: start: %v", err)
 	}
@@ -120,6 +121,7 @@ func (d *Dovecot) Stop() {
 		_ = d.cmd.Process.Kill()
 		<-d.ended
 	}
+	_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
 	d.cmd = nil
 }
 
