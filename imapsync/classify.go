@@ -299,3 +299,16 @@ func orText(s, otherwise string) string {
 	}
 	return otherwise
 }
+
+// cleanText makes a text fit to be shown: UTF-8, no control characters, ≤ 1 KiB.
+func cleanText(s string) string {
+	const maxText = 1 << 10
+	s = strings.ToValidUTF8(s[:min(len(s), maxText)], "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+	return strings.TrimSpace(s)
+}

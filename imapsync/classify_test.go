@@ -122,7 +122,7 @@ func TestClassify(t *testing.T) {
 		{"eof", broken(ErrClosed, StageCommand, io.EOF), FaultServerDown, "network", "", "", 0},
 		{"reset", broken(ErrClosed, StageCommand, sys(syscall.ECONNRESET)), FaultServerDown, "network", "", "", 0},
 		{"unreadable", broken(ErrProtocol, StageCommand, errors.New("in response")), FaultServerDown, "network", "", "", 0},
-		{"limit", broken(ErrLimit, StageCommand, errTooDeep), FaultServerDown, "network", "", "", 0},
+		{"limit", broken(ErrLimit, StageCommand, errors.New("too much")), FaultServerDown, "network", "", "", 0},
 		{"bye of somebody", bye("Internal error"), FaultServerDown, "network", "", "", 0},
 		{"folder name", &Error{Kind: ErrConfig, Stage: StageCommand, Command: "EXAMINE"}, FaultFolder, "blocked", "", "configuration", 0},
 		// Ours

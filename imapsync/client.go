@@ -3,144 +3,87 @@ package imapsync
 import (
 	"context"
 	"errors"
-	"mime"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
-	"github.com/emersion/go-message/charset"
 
+	"github.com/postrider/postrider/imapsync/wire"
 	"github.com/postrider/postrider/store"
 )
 
-// client is Session over go-imap's client. The client gets a connection that is
-// already logged in (greet.go), reads only what frames let through, and is asked for
-// one command at a time, each in a goroutine of its own that may be left behind: the
-// caller never depends on the client noticing anything.
+// client is Session over a wire.Conn: it chooses commands, remembers which options
+// a server refused, and turns what the wire says into what a worker thinks in.
 type client struct {
-	c     *conn
-	imap  *imapclient.Client
+	c     *wire.Conn
 	info  Info
 	roles store.RoleFolder
-	kick  chan struct{} // cap 1
 
 	plainList   bool // extended LIST was refused
 	plainSelect bool // EXAMINE (CONDSTORE) was refused
 	plainSearch bool // SEARCH RETURN was refused
+	noXList     bool // XLIST was refused
 }
 
 var _ Session = (*client)(nil)
 
-func newClient(c *conn, info Info, roles store.RoleFolder) *client {
-	s := &client{c: c, info: info, roles: roles, kick: make(chan struct{}, 1)}
-	s.imap = imapclient.New(c, &imapclient.Options{
-		WordDecoder: &mime.WordDecoder{CharsetReader: charset.Reader},
-		UnilateralDataHandler: &imapclient.UnilateralDataHandler{
-			// EXISTS and EXPUNGE come from conn, in the order of the wire; this handler
-			// runs out of order, and says what no command of ours asked for.
-			Fetch: func(msg *imapclient.FetchMessageData) {
-				for msg.Next() != nil {
-					// drained: the client reads nothing else before
-				}
-				c.folder.flags(msg.SeqNum)
-			},
-		},
-	})
-	return s
+func newClient(c *wire.Conn, roles store.RoleFolder) *client {
+	return &client{c: c, info: infoOf(c), roles: roles}
 }
 
-// waits are the deadlines of a command.
-type waits struct{ first, gap, total time.Duration }
-
-func (s *client) normal() waits {
-	return waits{s.c.lim.first, s.c.lim.gap, s.c.lim.command}
-}
-
-func (s *client) slow() waits {
-	return waits{s.c.lim.firstSlow, s.c.lim.gap, s.c.lim.command}
-}
-
-// do runs one command of the client and waits for it, its deadlines, or the end of ctx,
-// which closes the connection. What f returns beside an error is returned too.
-func do[T any](ctx context.Context, s *client, verb string, w waits, f func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
+// infoOf is what the capabilities and ID say. An advertised IMAP4rev2 is taken as absent.
+func infoOf(c *wire.Conn) Info {
+	caps := c.Caps()
+	info := Info{
+		ServerName: c.ServerID().Name,
+		Version:    c.ServerID().Version,
+		CondStore:  caps.Has(imap.CapCondStore) || caps.Has(imap.CapQResync),
+		ESearch:    caps.Has(imap.CapESearch),
+		Idle:       caps.Has(imap.CapIdle),
+		ListStatus: caps.Has(imap.CapListStatus),
+		SpecialUse: caps.Has(imap.CapSpecialUse),
+		UIDPlus:    caps.Has(imap.CapUIDPlus),
 	}
-	var zero T
-	if s.c.isDead() {
-		return zero, s.failure(verb, nil)
-	}
-	stop := context.AfterFunc(ctx, func() {
-		s.c.fail(&Error{Kind: ErrClosed, Stage: StageCommand, Command: verb, Err: context.Cause(ctx)})
-	})
-	defer stop()
-	s.c.begin(verb, w.first, w.gap, w.total)
-	defer s.c.end()
-	done := make(chan result, 1)
-	go func() {
-		v, err := f()
-		done <- result{v, err}
-	}()
-	var r result
-	select {
-	case r = <-done:
-	case <-s.c.down:
-		grace := time.NewTimer(wedgeGrace)
-		defer grace.Stop()
-		select {
-		case r = <-done:
-		case <-grace.C:
-			return zero, s.failure(verb, nil) // left behind
+	for _, name := range caps.List() {
+		if name != "IMAP4rev2" {
+			info.Capabilities = append(info.Capabilities, name)
 		}
 	}
-	if r.err != nil {
-		return r.value, s.failure(verb, r.err)
-	}
-	return r.value, nil
+	return info
 }
 
-// failure makes an *Error of what the client returned and what the connection knows.
-func (s *client) failure(verb string, err error) error {
-	if e, ok := errors.AsType[*imap.Error](err); ok {
-		kind := ErrNo
-		if e.Type == imap.StatusResponseTypeBad {
-			kind = ErrBad
-		}
-		return &Error{Kind: kind, Stage: StageCommand, Command: verb, Code: strings.ToUpper(string(e.Code)), Text: cleanText(e.Text)}
-	}
-	if e := s.c.why(); e != nil {
-		named := *e
-		named.Command = verb
-		return &named
-	}
-	if err == nil {
-		err = s.unreadable()
-	}
-	// The client closes after whatever it cannot read.
-	s.c.fail(&Error{Kind: ErrProtocol, Stage: StageCommand, Command: verb, Err: err})
-	return &Error{Kind: ErrProtocol, Stage: StageCommand, Command: verb, Err: err}
+// kinds are the wire's in the words of classify.go.
+var kinds = map[wire.Kind]ErrorKind{
+	wire.No: ErrNo, wire.Bad: ErrBad, wire.Bye: ErrBye, wire.Timeout: ErrTimeout, wire.Closed: ErrClosed, wire.NoDial: ErrDial,
+	wire.TLS: ErrTLS, wire.Protocol: ErrProtocol, wire.Limit: ErrLimit, wire.Refused: ErrConfig,
 }
 
-// unreadable is what the client's reader ended with, if it did.
-func (s *client) unreadable() error {
-	select {
-	case <-s.imap.Closed():
-		if err := s.imap.Close(); err != nil { // does not block: the reader has ended
-			return err
-		}
-	default:
+// failure makes an *Error of the wire's; other errors (the end of a context in Idle)
+// stay what they are.
+func failure(err error) error {
+	e, ok := errors.AsType[*wire.Error](err)
+	if !ok {
+		return err
 	}
-	return errors.New("connection is closed")
+	kind := kinds[e.Kind]
+	switch {
+	case e.Kind == wire.Auth && e.Status == imap.StatusResponseTypeBad:
+		kind = ErrBad
+	case e.Kind == wire.Auth:
+		kind = ErrNo
+	}
+	return &Error{Kind: kind, Stage: e.Stage, Command: e.Command, Code: string(e.Code), Text: e.Text, Err: e.Err}
 }
 
-// checkName refuses a folder name that must not be put on the wire.
-func checkName(verb, raw string) error {
-	if raw == "" || strings.ContainsAny(raw, "\r\n\x00") {
-		return &Error{Kind: ErrConfig, Stage: StageCommand, Command: verb, Text: "folder name cannot be sent"}
-	}
-	return nil
+// is says whether err is of a kind.
+func is(err error, kind ErrorKind) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Kind == kind
+}
+
+// usable says whether the connection goes on after err.
+func usable(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Usable()
 }
 
 // Info implements Session.
@@ -148,12 +91,10 @@ func (s *client) Info() Info { return s.info }
 
 // Select implements Session.
 func (s *client) Select(ctx context.Context, raw string) (Selected, error) {
-	if err := checkName("EXAMINE", raw); err != nil {
-		return Selected{}, err
-	}
+	// ENABLE says nothing sure: asking here again costs nothing.
 	cond := s.info.CondStore && !s.plainSelect
 	sel, err := s.examine(ctx, raw, cond)
-	if e, ok := errors.AsType[*Error](err); ok && e.Kind == ErrBad && cond {
+	if cond && is(err, ErrBad) {
 		s.plainSelect = true
 		sel, err = s.examine(ctx, raw, false)
 	}
@@ -161,104 +102,71 @@ func (s *client) Select(ctx context.Context, raw string) (Selected, error) {
 }
 
 func (s *client) examine(ctx context.Context, raw string, cond bool) (Selected, error) {
-	s.c.folder.selectBegins()
-	data, err := do(ctx, s, "EXAMINE", s.slow(), func() (*imap.SelectData, error) {
-		return s.imap.Select(raw, &imap.SelectOptions{ReadOnly: true, CondStore: cond}).Wait()
-	})
+	f, err := s.c.Examine(ctx, raw, wire.SelectOptions{CondStore: cond})
 	if err != nil {
-		s.c.folder.selectFailed()
-		return Selected{}, err
+		return Selected{}, failure(err)
 	}
-	return Selected{
-		UIDValidity: data.UIDValidity,
-		UIDNext:     uint32(data.UIDNext),
-		Exists:      data.NumMessages,
-		ModSeq:      modSeq(data.HighestModSeq),
-	}, nil
-}
-
-// modSeq drops what RFC 7162 does not allow: MODSEQ has 63 bits.
-func modSeq(n uint64) uint64 {
-	if n >= 1<<63 {
-		return 0
-	}
-	return n
+	return Selected{UIDValidity: f.UIDValidity, UIDNext: f.UIDNext, Exists: f.Exists, ModSeq: f.HighestModSeq}, nil
 }
 
 // Status implements Session.
 func (s *client) Status(ctx context.Context, raw string) (Status, error) {
-	if err := checkName("STATUS", raw); err != nil {
-		return Status{}, err
-	}
-	data, err := do(ctx, s, "STATUS", s.normal(), func() (*imap.StatusData, error) {
-		return s.imap.Status(raw, s.statusItems()).Wait()
-	})
+	st, err := s.c.Status(ctx, raw, s.statusItems()...)
 	if err != nil {
-		return Status{}, err
+		return Status{}, failure(err)
 	}
-	return statusOf(data), nil
+	return statusOf(&st), nil
 }
 
 // statusItems are the numbers asked for.
-func (s *client) statusItems() *imap.StatusOptions {
-	return &imap.StatusOptions{NumMessages: true, UIDNext: true, UIDValidity: true, HighestModSeq: s.info.CondStore}
+func (s *client) statusItems() []wire.StatusItem {
+	items := []wire.StatusItem{wire.StatusMessages, wire.StatusUIDNext, wire.StatusUIDValidity}
+	if s.info.CondStore {
+		items = append(items, wire.StatusHighestModSeq)
+	}
+	return items
 }
 
-func statusOf(d *imap.StatusData) Status {
-	st := Status{UIDNext: uint32(d.UIDNext), UIDValidity: d.UIDValidity, ModSeq: modSeq(d.HighestModSeq)}
-	if d.NumMessages != nil {
-		st.Messages, st.HasMessages = *d.NumMessages, true
+func statusOf(d *wire.Status) Status {
+	return Status{
+		Messages: d.Messages, UIDNext: d.UIDNext, UIDValidity: d.UIDValidity, ModSeq: d.HighestModSeq,
+		HasMessages: d.HasMessages, HasUIDNext: d.UIDNext != 0, HasUIDValidity: d.UIDValidity != 0, HasModSeq: d.HighestModSeq != 0,
 	}
-	st.HasUIDNext, st.HasUIDValidity, st.HasModSeq = st.UIDNext != 0, st.UIDValidity != 0, st.ModSeq != 0
-	return st
 }
 
 // Exists implements Session.
-func (s *client) Exists() uint32 { return s.c.folder.number() }
+func (s *client) Exists() uint32 { return s.c.Exists() }
 
 // Changes implements Session.
-func (s *client) Changes() Changes { return s.c.folder.take() }
+func (s *client) Changes() Changes {
+	w := s.c.Changes()
+	c := Changes{Exists: w.Exists, Expunged: w.Expunged + int(min(wire.Count(w.Vanished), 1<<31-1)), Bye: w.Bye, Alert: w.Alert}
+	for _, f := range w.Flagged {
+		c.Flags = append(c.Flags, f.Seq)
+	}
+	return c
+}
 
 // Noop implements Session.
-func (s *client) Noop(ctx context.Context) error {
-	_, err := do(ctx, s, "NOOP", s.normal(), func() (struct{}, error) {
-		return struct{}{}, s.imap.Noop().Wait()
-	})
-	return err
+func (s *client) Noop(ctx context.Context) error { return failure(s.c.Noop(ctx)) }
+
+// Idle implements Session.
+func (s *client) Idle(ctx context.Context, limit time.Duration) (IdleEnd, error) {
+	end, err := s.c.Idle(ctx, limit)
+	return IdleEnd(end), failure(err)
 }
 
 // Kick implements Session.
-func (s *client) Kick() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
-}
+func (s *client) Kick() { s.c.Kick() }
 
 // LastProof implements Session.
-func (s *client) LastProof() time.Time { return time.Unix(0, s.c.proof.Load()) }
+func (s *client) LastProof() time.Time { return s.c.LastProof() }
 
 // SpeakBy implements Session.
-func (s *client) SpeakBy() time.Time { return s.c.speakBy() }
+func (s *client) SpeakBy() time.Time { return s.c.SpeakBy() }
 
 // Logout implements Session.
-func (s *client) Logout(ctx context.Context) error {
-	defer s.Close()
-	lim := s.c.lim.logout
-	ctx, cancel := context.WithTimeout(ctx, lim)
-	defer cancel()
-	_, err := do(ctx, s, "LOGOUT", waits{lim, 0, lim}, func() (struct{}, error) {
-		return struct{}{}, s.imap.Logout().Wait()
-	})
-	if e, ok := errors.AsType[*Error](err); ok && e.Kind == ErrBye {
-		return nil // the answer to LOGOUT
-	}
-	return err
-}
+func (s *client) Logout(ctx context.Context) error { return failure(s.c.Logout(ctx)) }
 
 // Close implements Session.
-func (s *client) Close() {
-	s.c.fail(&Error{Kind: ErrClosed, Stage: StageCommand, Err: errClosedByUs})
-}
-
-var errClosedByUs = errors.New("closed by us")
+func (s *client) Close() { s.c.Close() }

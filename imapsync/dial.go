@@ -10,9 +10,8 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strconv"
-	"time"
 
+	"github.com/postrider/postrider/imapsync/wire"
 	"github.com/postrider/postrider/store"
 )
 
@@ -29,84 +28,56 @@ type DialerOptions struct {
 }
 
 // Dialer opens sessions. It MAY be used by many goroutines at once.
-type Dialer struct {
-	o   DialerOptions
-	lim limits
-}
+type Dialer struct{ o DialerOptions }
 
 // NewDialer returns a Dialer.
 func NewDialer(o DialerOptions) *Dialer {
-	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
-	}
 	if o.ClientName == "" {
 		o.ClientName = "postrider"
 	}
-	return &Dialer{o: o, lim: defaultLimits()}
+	return &Dialer{o: o}
 }
 
 // Dial connects to a server, secures the connection, logs in and introduces us. It
 // ends by its own deadlines (10 s dial, 10 s TLS, 30 s greeting, 60 s login) or with
 // ctx, whichever is first, and its error is an *Error. On error nothing stays open.
-//
-// An advertised IMAP4rev2 is taken as absent: it implies nothing, and the client must
-// not change how it writes names because of it.
 func (d *Dialer) Dial(ctx context.Context, s store.Server) (Session, error) {
 	cfg, err := d.tlsConfig(s)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := d.dialTCP(ctx, s)
-	if err != nil {
-		return nil, err
+	o := wire.Options{
+		Host: s.Host, Port: s.Port, TLS: cfg, Dial: d.o.Dial,
+		Auth: wire.Credentials{User: s.User, Pass: s.Pass.Reveal(), Token: s.AccessToken.Reveal()},
+		Name: d.o.ClientName, Version: d.o.ClientVersion,
+		// Nothing asks for what vanished yet, and some servers tell it wrong.
+		NoQResync: true,
 	}
-	g := &greeter{raw: raw, nc: raw, lim: d.lim, server: s, name: d.o.ClientName, version: d.o.ClientVersion}
-	// Whatever the greeter waits for ends with ctx.
-	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
-	pre, info, err := g.run(ctx, cfg)
-	if !stop() && err == nil {
-		err = &Error{Kind: ErrClosed, Stage: StageLogin, Err: context.Cause(ctx)}
-	}
-	if err != nil {
-		_ = raw.Close()
-		if cause := context.Cause(ctx); cause != nil {
-			return nil, &Error{Kind: ErrClosed, Stage: StageLogin, Err: cause}
-		}
-		return nil, err
-	}
-	return newClient(newConn(raw, g.nc, d.lim, pre), info, s.Roles), nil
-}
-
-func (d *Dialer) dialTCP(ctx context.Context, s store.Server) (net.Conn, error) {
-	if s.Host == "" || s.Port < 1 || s.Port > 65535 {
-		return nil, &Error{Kind: ErrConfig, Stage: StageDial, Code: codeHostMissing, Text: "host or port is missing"}
-	}
-	tctx, cancel := context.WithTimeout(ctx, d.lim.dial)
-	defer cancel()
-	raw, err := d.o.Dial(tctx, "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
 	switch {
-	case err == nil:
-		return raw, nil
-	case ctx.Err() != nil:
-		return nil, &Error{Kind: ErrClosed, Stage: StageDial, Err: context.Cause(ctx)}
-	case tctx.Err() != nil:
-		return nil, &Error{Kind: ErrTimeout, Stage: StageDial, Err: err}
+	case cfg == nil:
+		o.Security = wire.Plaintext
+	case !s.Secure:
+		o.Security = wire.STARTTLS
 	}
-	return nil, &Error{Kind: ErrDial, Stage: StageDial, Err: err}
+	c, err := wire.Dial(ctx, o)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return newClient(c, s.Roles), nil
 }
 
 // Codes of our own for what we refuse, beside those of servers.
 const (
-	codeHostMissing  = "HostMissing"
+	codeHostMissing  = string(wire.CodeHostMissing)
 	codePlaintext    = "PlaintextNotAllowed"
 	codeInsecureTLS  = "InsecureTLSNotAllowed"
-	codeNoMechanism  = "NoAuthMechanism"
-	codeCredentials  = "CredentialsMissing"
-	codeTLSSettings  = "TLSSettings"
-	codeDisabled     = "LOGINDISABLED"
-	codeNoSTARTTLS   = "STARTTLSUnavailable"
-	codeInjection    = "STARTTLSInjection"
-	codePreauthPlain = "PreauthPlaintext"
+	codeNoMechanism  = string(wire.CodeNoMechanism)
+	codeCredentials  = string(wire.CodeCredentials)
+	codeTLSSettings  = string(wire.CodeTLSSettings)
+	codeDisabled     = string(wire.CodeDisabled)
+	codeNoSTARTTLS   = string(wire.CodeNoSTARTTLS)
+	codeInjection    = string(wire.CodeInjection)
+	codePreauthPlain = string(wire.CodePreauthPlain)
 )
 
 // tlsConfig judges the server's certificate as the account says; nil = no TLS at all.
@@ -181,14 +152,3 @@ func verifyPins(cfg *tls.Config, pins []string) {
 }
 
 var errPin = errors.New("certificate is not the pinned one")
-
-// handshake puts TLS over the connection.
-func handshake(ctx context.Context, raw net.Conn, cfg *tls.Config, limit time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tc := tls.Client(raw, cfg)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		return nil, &Error{Kind: ErrTLS, Stage: StageTLS, Err: err}
-	}
-	return tc, nil
-}

@@ -3,170 +3,212 @@ package imapsync
 import (
 	"cmp"
 	"context"
-	"io"
+	"mime"
+	"net/mail"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-message/charset"
 
 	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/imapsync/wire"
 )
 
-// headerFields are the header fields fetched beside ENVELOPE: what ENVELOPE has no
-// room for, and the ids, which go-imap drops from it when they are odd.
-var headerFields = []string{"REFERENCES", "IN-REPLY-TO", "MESSAGE-ID", "LIST-ID", "LIST-UNSUBSCRIBE"}
+// headerItem are the header fields fetched beside ENVELOPE: what ENVELOPE has no room
+// for, and the ids.
+var headerItem = wire.Headers("REFERENCES", "IN-REPLY-TO", "MESSAGE-ID", "LIST-ID", "LIST-UNSUBSCRIBE")
 
-var identityFields = []string{"MESSAGE-ID"}
+// messageItems are asked for in this order, always.
+var messageItems = []wire.Item{
+	wire.ItemUID, wire.ItemFlags, wire.ItemInternalDate, wire.ItemSize, wire.ItemEnvelope, wire.ItemBodyStructure, headerItem,
+}
+
+var (
+	flagItems     = []wire.Item{wire.ItemUID, wire.ItemFlags}
+	idHeader      = wire.Headers("MESSAGE-ID")
+	identityItems = []wire.Item{wire.ItemUID, wire.ItemFlags, wire.ItemInternalDate, wire.ItemSize, idHeader}
+)
 
 // maxReferences is how many references of a message are kept, the last ones.
 const maxReferences = 50
 
-// fetched is one message as the client streams it, with what came of it.
+// maxHeader is how much is kept of a fetched header block.
+const maxHeader = 64 << 10
+
+// fetched is what came of one message, in however many responses.
 type fetched struct {
-	imapclient.FetchMessageBuffer
+	uid       uint32
+	flags     []imap.Flag
 	hasFlags  bool
+	date      time.Time
+	size      int64
 	hasSize   bool
-	hasHeader bool
+	envelope  *wire.Envelope
+	broken    bool // an ENVELOPE came that cannot be read
+	structure imap.BodyStructure
 	header    []byte
+	hasHeader bool
 }
 
 // Messages implements Session.
 func (s *client) Messages(ctx context.Context, set imap.UIDSet) ([]Message, error) {
-	got, err := s.fetch(ctx, set, &imap.FetchOptions{
-		UID: true, Flags: true, InternalDate: true, RFC822Size: true, Envelope: true,
-		BodyStructure: &imap.FetchItemBodyStructure{Extended: true},
-		BodySection:   []*imap.FetchItemBodySection{{Specifier: imap.PartSpecifierHeader, HeaderFields: headerFields, Peek: true}},
-	})
+	got, err := s.fetch(ctx, set, messageItems)
 	out := make([]Message, 0, len(got))
+	var broken imap.UIDSet
 	for i := range got {
 		out = append(out, messageOf(&got[i]))
+		if f := &got[i]; f.broken && f.envelope == nil {
+			broken = append(broken, imap.UIDRange{Start: imap.UID(f.uid), Stop: imap.UID(f.uid)})
+		}
+	}
+	if err == nil {
+		if err := s.reread(ctx, out, broken); err != nil {
+			return nil, err
+		}
 	}
 	return out, err
 }
 
 // Flags implements Session.
 func (s *client) Flags(ctx context.Context, set imap.UIDSet, changedSince uint64) ([]FlagsOf, error) {
-	got, err := s.fetch(ctx, set, &imap.FetchOptions{UID: true, Flags: true, ChangedSince: changedSince})
-	out := make([]FlagsOf, 0, len(got))
-	for i := range got {
-		f := &got[i]
-		out = append(out, FlagsOf{UID: uint32(f.UID), Flags: flagsOf(f.Flags), Known: f.hasFlags})
+	if err := checkStatic(set); err != nil {
+		return nil, err
+	}
+	var out []FlagsOf
+	// The wire gives messages with equal flags one list: so do we.
+	lists := map[*imap.Flag][]string{}
+	ordered := true
+	_, err := s.c.Fetch(ctx, set, flagItems, wire.FetchOptions{ChangedSince: changedSince}, func(m *wire.Message) error {
+		f := FlagsOf{UID: uint32(m.UID), Known: m.HasFlags, Flags: noFlags}
+		if len(m.Flags) > 0 {
+			list, ok := lists[&m.Flags[0]]
+			if !ok {
+				list = flagsOf(m.Flags)
+				lists[&m.Flags[0]] = list
+			}
+			f.Flags = list
+		}
+		ordered = ordered && (len(out) == 0 || out[len(out)-1].UID < f.UID)
+		out = append(out, f)
+		return nil
+	})
+	if err = failure(err); err != nil && !usable(err) {
+		return nil, err
+	}
+	if !ordered {
+		out = lastFlags(out)
 	}
 	return out, err
 }
 
+var noFlags = []string{}
+
+// lastFlags sorts by UID and keeps what was said last of each (row 28), unless it says
+// nothing.
+func lastFlags(in []FlagsOf) []FlagsOf {
+	slices.SortStableFunc(in, func(a, b FlagsOf) int { return cmp.Compare(a.UID, b.UID) })
+	out := in[:0]
+	for _, f := range in {
+		if n := len(out); n > 0 && out[n-1].UID == f.UID {
+			if f.Known {
+				out[n-1] = f
+			}
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
 // Identities implements Session.
 func (s *client) Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error) {
-	got, err := s.fetch(ctx, set, &imap.FetchOptions{
-		UID: true, Flags: true, InternalDate: true, RFC822Size: true,
-		BodySection: []*imap.FetchItemBodySection{{Specifier: imap.PartSpecifierHeader, HeaderFields: identityFields, Peek: true}},
-	})
+	got, err := s.fetch(ctx, set, identityItems)
 	out := make([]IdentityOf, 0, len(got))
 	for i := range got {
 		f := &got[i]
 		out = append(out, IdentityOf{
-			UID: uint32(f.UID), Flags: flagsOf(f.Flags), FlagsKnown: f.hasFlags,
-			InternalDate: f.InternalDate, Size: max(0, f.RFC822Size),
+			UID: f.uid, Flags: flagsOf(f.flags), FlagsKnown: f.hasFlags,
+			InternalDate: f.date, Size: f.size,
 			MessageID: firstID(parseHeader(f.header)["message-id"]),
 		})
 	}
 	return out, err
 }
 
-// fetch runs UID FETCH to its end and returns the messages of set, by UID, each once
-// (the client keeps the first answer for a UID; a second one is a hint). What came is
-// returned beside an error that leaves the connection usable.
-func (s *client) fetch(ctx context.Context, set imap.UIDSet, opts *imap.FetchOptions) ([]fetched, error) {
-	if len(set) == 0 || set.Dynamic() || set.Contains(0) {
-		return nil, &Error{Kind: ErrConfig, Stage: StageCommand, Command: "UID FETCH", Text: "UID set is empty or open"}
-	}
-	limit := s.c.lim.header
-	got, err := do(ctx, s, "UID FETCH", s.normal(), func() ([]fetched, error) {
-		cmd := s.imap.Fetch(set, opts)
-		var out []fetched
-		for msg := cmd.Next(); msg != nil; msg = cmd.Next() {
-			f, err := collect(msg, limit)
-			if err != nil {
-				return nil, err // the connection is gone; nothing more may be asked of cmd
-			}
-			if f.UID != 0 {
-				out = append(out, f)
-			}
-		}
-		return out, cmd.Close()
-	})
-	if err != nil && !usable(err) {
-		return nil, err // the last message may be cut
-	}
-	slices.SortFunc(got, func(a, b fetched) int { return cmp.Compare(a.UID, b.UID) })
-	return got, err
-}
-
-// collect reads one message to its end: the client goes on only behind it. An error
-// means that the connection ended in a literal.
-func collect(msg *imapclient.FetchMessageData, limit int64) (fetched, error) {
-	var f fetched
-	for item := msg.Next(); item != nil; item = msg.Next() {
-		switch item := item.(type) {
-		case imapclient.FetchItemDataUID:
-			f.UID = item.UID
-		case imapclient.FetchItemDataFlags:
-			f.Flags, f.hasFlags = item.Flags, true
-		case imapclient.FetchItemDataEnvelope:
-			f.Envelope = item.Envelope
-		case imapclient.FetchItemDataInternalDate:
-			f.InternalDate = item.Time
-		case imapclient.FetchItemDataRFC822Size:
-			f.RFC822Size, f.hasSize = item.Size, true
-		case imapclient.FetchItemDataBodyStructure:
-			f.BodyStructure = item.BodyStructure
-		case imapclient.FetchItemDataBodySection:
-			if item.Literal == nil {
-				continue // NIL
-			}
-			b, err := readLiteral(item.Literal, limit)
-			if err != nil {
-				return f, err
-			}
-			// One section is asked for, so the first that comes is it, however its name
-			// is echoed (row 50).
-			if !f.hasHeader {
-				f.header, f.hasHeader = b, true
-			}
+func checkStatic(set imap.UIDSet) error {
+	for _, r := range set {
+		if r.Start == 0 || r.Stop == 0 {
+			set = nil
 		}
 	}
-	return f, nil
+	if len(set) == 0 {
+		return &Error{Kind: ErrConfig, Stage: StageCommand, Command: "UID FETCH", Text: "UID set is empty or open"}
+	}
+	return nil
 }
 
-// readLiteral reads a literal to its end and keeps the first bytes. A literal that is
-// cut must not be read again: the client's reader has gone on by then.
-func readLiteral(l imap.LiteralReader, limit int64) ([]byte, error) {
-	kept, err := io.ReadAll(io.LimitReader(l, limit))
-	if err != nil {
+// fetch runs UID FETCH to its end and returns the messages of set, by UID, each once,
+// joined of all responses for it. What came is returned beside an error that leaves
+// the connection usable.
+func (s *client) fetch(ctx context.Context, set imap.UIDSet, items []wire.Item) ([]fetched, error) {
+	if err := checkStatic(set); err != nil {
 		return nil, err
 	}
-	n := int64(len(kept))
-	if n == limit {
-		rest, err := io.Copy(io.Discard, l)
-		if err != nil {
-			return nil, err
+	var out []fetched
+	at := map[uint32]int{}
+	_, err := s.c.Fetch(ctx, set, items, wire.FetchOptions{}, func(m *wire.Message) error {
+		i, ok := at[uint32(m.UID)]
+		if !ok {
+			i = len(out)
+			at[uint32(m.UID)] = i
+			out = append(out, fetched{uid: uint32(m.UID)})
 		}
-		n += rest
+		out[i].join(m)
+		return nil
+	})
+	if err = failure(err); err != nil && !usable(err) {
+		return nil, err // the last message may be cut
 	}
-	if n < l.Size() {
-		return nil, io.ErrUnexpectedEOF
+	slices.SortFunc(out, func(a, b fetched) int { return cmp.Compare(a.uid, b.uid) })
+	return out, err
+}
+
+// join adds a response for the message; what it says replaces what was said before.
+func (f *fetched) join(m *wire.Message) {
+	if m.HasFlags {
+		f.flags, f.hasFlags = m.Flags, true
 	}
-	return kept, nil
+	if !m.InternalDate.IsZero() {
+		f.date = m.InternalDate
+	}
+	if m.HasSize {
+		f.size, f.hasSize = m.Size, true
+	}
+	if m.Envelope != nil {
+		f.envelope = m.Envelope
+	}
+	f.broken = f.broken || m.IsDamaged("ENVELOPE")
+	if m.Structure != nil {
+		f.structure = m.Structure
+	}
+	// One section is asked for, so the first that comes is it, however its name is
+	// echoed (row 50).
+	for _, sec := range m.Sections {
+		if sec.Data != nil && !f.hasHeader {
+			f.header, f.hasHeader = slices.Clone(sec.Data[:min(len(sec.Data), maxHeader)]), true
+		}
+	}
 }
 
 // messageOf makes the value a worker sees.
 func messageOf(f *fetched) Message {
 	h := parseHeader(f.header)
 	m := Message{
-		UID: uint32(f.UID), Flags: flagsOf(f.Flags), FlagsKnown: f.hasFlags,
-		InternalDate: f.InternalDate, Size: max(0, f.RFC822Size),
-		Structure: f.BodyStructure, Header: h,
+		UID: f.uid, Flags: flagsOf(f.flags), FlagsKnown: f.hasFlags,
+		InternalDate: f.date, Size: f.size,
+		Structure: decodeStructure(f.structure), Header: h,
 		MessageID:  firstID(h["message-id"]),
 		InReplyTo:  firstID(h["in-reply-to"]),
 		References: allIDs(h["references"]),
@@ -177,23 +219,61 @@ func messageOf(f *fetched) Message {
 		}
 	}
 	damaged(!f.hasFlags, "flags")
-	damaged(f.InternalDate.IsZero(), "internalDate")
+	damaged(f.date.IsZero(), "internalDate")
 	damaged(!f.hasSize, "size")
-	damaged(f.Envelope == nil, "envelope")
-	damaged(f.BodyStructure == nil, "bodyStructure")
+	damaged(f.envelope == nil, "envelope")
+	damaged(f.structure == nil, "bodyStructure")
 	damaged(!f.hasHeader, "headers")
-	if e := f.Envelope; e != nil {
-		m.Date, m.Subject = e.Date, cleanUTF8(e.Subject)
+	if e := f.envelope; e != nil {
+		if t, err := mail.ParseDate(e.Date); err == nil {
+			m.Date = t
+		}
+		m.Subject = decodeWords(e.Subject)
 		m.From, m.Sender, m.ReplyTo = addresses(e.From), addresses(e.Sender), addresses(e.ReplyTo)
 		m.To, m.Cc, m.Bcc = addresses(e.To), addresses(e.Cc), addresses(e.Bcc)
-		if m.MessageID == "" && e.MessageID != "" {
-			m.MessageID = "<" + e.MessageID + ">"
+		if m.MessageID == "" {
+			m.MessageID = firstID([]string{e.MessageID})
 		}
-		if m.InReplyTo == "" && len(e.InReplyTo) > 0 {
-			m.InReplyTo = "<" + e.InReplyTo[0] + ">"
+		if m.InReplyTo == "" {
+			m.InReplyTo = firstID([]string{e.InReplyTo})
 		}
 	}
 	return m
+}
+
+var wordDecoder = &mime.WordDecoder{CharsetReader: charset.Reader}
+
+// decodeWords decodes encoded words (RFC 2047); what cannot be decoded stays as it came.
+func decodeWords(s string) string {
+	if strings.Contains(s, "=?") {
+		if out, err := wordDecoder.DecodeHeader(s); err == nil {
+			s = out
+		}
+	}
+	return cleanUTF8(s)
+}
+
+// decodeStructure decodes encoded words in descriptions, names and file names.
+func decodeStructure(bs imap.BodyStructure) imap.BodyStructure {
+	if bs == nil {
+		return nil
+	}
+	params := func(p map[string]string) {
+		for k, v := range p {
+			p[k] = decodeWords(v)
+		}
+	}
+	bs.Walk(func(_ []int, part imap.BodyStructure) bool {
+		if d := part.Disposition(); d != nil {
+			params(d.Params)
+		}
+		if sp, ok := part.(*imap.BodyStructureSinglePart); ok {
+			sp.Description = decodeWords(sp.Description)
+			params(sp.Params)
+		}
+		return true
+	})
+	return bs
 }
 
 // flagsOf sorts flags and drops \Recent, which is the session's and not the message's.
@@ -222,9 +302,9 @@ func addresses(in []imap.Address) []events.Address {
 			if name == "" {
 				name = a.Mailbox
 			}
-			out = append(out, events.Address{Name: cleanUTF8(name)})
+			out = append(out, events.Address{Name: decodeWords(name)})
 		default:
-			out = append(out, events.Address{Name: cleanUTF8(a.Name), Address: cleanUTF8(a.Mailbox + "@" + a.Host)})
+			out = append(out, events.Address{Name: decodeWords(a.Name), Address: cleanUTF8(a.Mailbox + "@" + a.Host)})
 		}
 	}
 	return out
@@ -313,10 +393,4 @@ func idsIn(v string) []string {
 		}
 		v = after
 	}
-}
-
-// usable says whether the connection goes on after err.
-func usable(err error) bool {
-	e, ok := err.(*Error)
-	return ok && e.Usable()
 }

@@ -2,65 +2,111 @@ package imapsync
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/postrider/postrider/imapsync/wire"
 )
 
 // Folders implements Session.
 func (s *client) Folders(ctx context.Context) ([]Listed, error) {
-	opts := s.listOptions()
-	data, err := s.list(ctx, "*", opts)
-	if e, ok := errors.AsType[*Error](err); ok && e.Usable() && opts != nil {
+	o, extended := s.listOptions()
+	all, err := s.list(ctx, "*", o)
+	if extended && usable(err) {
 		// QUIRK(courier): a server may refuse RETURN options that it does not know.
 		s.plainList = true
-		data, err = s.list(ctx, "*", nil)
+		all, err = s.list(ctx, "*", wire.ListOptions{})
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(data, func(d *imap.ListData) bool { return strings.EqualFold(d.Mailbox, "INBOX") }) {
+	if !slices.ContainsFunc(all, func(l Listed) bool { return l.Raw == "INBOX" }) {
 		// sync.md §4.7: a list without INBOX is believed only after asking for it.
-		inbox, err := s.list(ctx, "INBOX", nil)
+		inbox, err := s.list(ctx, "INBOX", wire.ListOptions{})
 		if err != nil && !usable(err) {
 			return nil, err
 		}
-		data = append(data, inbox...)
+		all = append(all, inbox...)
 	}
-	return assignRoles(listed(data), s.roles), nil
-}
-
-// listOptions are the RETURN options that are advertised; nil = plain LIST.
-func (s *client) listOptions() *imap.ListOptions {
-	extended := slices.Contains(s.info.Capabilities, "LIST-EXTENDED")
-	if s.plainList || !extended && !s.info.ListStatus {
-		return nil
-	}
-	opts := &imap.ListOptions{ReturnSpecialUse: s.info.SpecialUse, ReturnSubscribed: extended}
-	if s.info.ListStatus {
-		opts.ReturnStatus = s.statusItems()
-	}
-	return opts
-}
-
-func (s *client) list(ctx context.Context, pattern string, opts *imap.ListOptions) ([]*imap.ListData, error) {
-	return do(ctx, s, "LIST", s.slow(), func() ([]*imap.ListData, error) {
-		return s.imap.List("", pattern, opts).Collect()
-	})
-}
-
-// listed turns the answer into folders, each name once, the first entry winning and
-// later ones adding to it.
-func listed(data []*imap.ListData) []Listed {
-	out := make([]Listed, 0, len(data))
-	at := make(map[string]int, len(data))
-	for _, d := range data {
-		if d.Mailbox == "" {
-			continue // row 52: a folder without a name cannot be addressed
+	if !s.info.SpecialUse && !s.noXList && s.c.Caps().Has("XLIST") {
+		if all, err = s.xlist(ctx, all); err != nil {
+			return nil, err
 		}
-		l := listedOf(d)
+	}
+	return assignRoles(unique(all), s.roles), nil
+}
+
+// listOptions are the RETURN options that are advertised.
+func (s *client) listOptions() (o wire.ListOptions, extended bool) {
+	listExtended := s.c.Caps().Has(imap.CapListExtended)
+	if s.plainList || !listExtended && !s.info.ListStatus {
+		return o, false
+	}
+	o.SpecialUse, o.Subscribed = s.info.SpecialUse, listExtended
+	if s.info.ListStatus {
+		o.Status = s.statusItems()
+	}
+	return o, o.SpecialUse || o.Subscribed || len(o.Status) > 0
+}
+
+// list asks for folders, with their numbers where they are asked for.
+func (s *client) list(ctx context.Context, pattern string, o wire.ListOptions) ([]Listed, error) {
+	data, statuses, _, err := s.c.List(ctx, "", pattern, o)
+	if err != nil {
+		return nil, failure(err)
+	}
+	told := make(map[string]*wire.Status, len(statuses))
+	for i := range statuses {
+		told[inboxed(statuses[i].Raw)] = &statuses[i]
+	}
+	out := make([]Listed, 0, len(data))
+	for i := range data {
+		l := listedOf(&data[i])
+		if st := told[l.Raw]; st != nil {
+			status := statusOf(st)
+			l.Status = &status
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// xlistAttrs are XLIST's words for RFC 6154's.
+var xlistAttrs = map[string]imap.MailboxAttr{
+	`\allmail`: imap.MailboxAttrAll, `\spam`: imap.MailboxAttrJunk, `\starred`: imap.MailboxAttrFlagged, `\important`: imap.MailboxAttrImportant,
+}
+
+// xlist adds the special uses of a server that has them from before RFC 6154.
+func (s *client) xlist(ctx context.Context, all []Listed) ([]Listed, error) {
+	data, _, err := s.c.XList(ctx, "", "*")
+	if err = failure(err); usable(err) {
+		s.noXList = true
+		return all, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range data {
+		for j, a := range data[i].Attrs {
+			if std, ok := xlistAttrs[strings.ToLower(string(a))]; ok {
+				data[i].Attrs[j] = std
+			}
+		}
+		l := listedOf(&data[i])
+		if k := slices.IndexFunc(all, func(x Listed) bool { return x.Raw == l.Raw }); k >= 0 {
+			merge(&all[k], l) // XLIST names no folder that LIST did not
+		}
+	}
+	return all, nil
+}
+
+// unique joins entries of one name.
+func unique(all []Listed) []Listed {
+	out := all[:0]
+	at := make(map[string]int, len(all))
+	for _, l := range all {
 		if i, ok := at[l.Raw]; ok {
 			merge(&out[i], l)
 			continue
@@ -71,14 +117,17 @@ func listed(data []*imap.ListData) []Listed {
 	return out
 }
 
-func listedOf(d *imap.ListData) Listed {
-	l := Listed{Raw: d.Mailbox, Path: strings.ToValidUTF8(d.Mailbox, "\uFFFD"), Selectable: true}
-	if strings.EqualFold(d.Mailbox, "INBOX") {
-		l.Raw, l.Path = "INBOX", "INBOX"
+// inboxed spells INBOX, the only name whose case means nothing (RFC 3501 section 5.1).
+func inboxed(raw string) string {
+	if strings.EqualFold(raw, "INBOX") {
+		return "INBOX"
 	}
-	if d.Delim != 0 {
-		l.Delimiter = string(d.Delim)
-	}
+	return raw
+}
+
+func listedOf(d *wire.Listed) Listed {
+	l := Listed{Raw: inboxed(d.Raw), Delimiter: d.Delimiter, Selectable: true}
+	l.Path = wire.DecodeName(l.Raw)
 	for _, a := range d.Attrs {
 		l.Attrs = append(l.Attrs, string(a))
 		switch a {
@@ -88,12 +137,8 @@ func listedOf(d *imap.ListData) Listed {
 			l.Subscribed = true
 		}
 	}
-	if checkName("LIST", l.Raw) != nil {
-		l.Selectable = false
-	}
-	if d.Status != nil {
-		st := statusOf(d.Status)
-		l.Status = &st
+	if strings.ContainsAny(l.Raw, "\r\n\x00") {
+		l.Selectable = false // cannot be sent
 	}
 	return l
 }

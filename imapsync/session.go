@@ -10,8 +10,7 @@ import (
 )
 
 // Session is what a worker needs of one connection: questions to the server and
-// values back. What stands behind it (today go-imap's client over a guarded
-// net.Conn) is known to nobody else.
+// values back. What stands behind it (package wire) is known to nobody else.
 //
 // One goroutine calls a Session; Kick, Close, LastProof and SpeakBy MAY be called by
 // any other at any time. Every method that takes a context blocks no longer than the
@@ -121,9 +120,8 @@ type Info struct {
 
 // Listed is one folder of a LIST answer.
 type Listed struct {
-	// Raw addresses the folder in other calls. For now it is the name as go-imap's
-	// client decodes it (UTF-8); with a wire of our own it becomes the bytes of LIST.
-	// Store it as opaque.
+	// Raw addresses the folder in other calls: the bytes of LIST, but INBOX is always
+	// "INBOX". Store it as opaque.
 	Raw       string
 	Path      string // for people: UTF-8; INBOX is always "INBOX"
 	Delimiter string // "" = flat

@@ -1,0 +1,133 @@
+package wire
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// Direction is who said a line of a trace.
+type Direction byte
+
+// The directions.
+const (
+	Sent     Direction = 'C'
+	Received Direction = 'S'
+)
+
+// Trace hears what is said on a connection, line by line and without line ends, with
+// secrets masked: arguments of LOGIN and AUTHENTICATE are `***`, literals `{1234 bytes}`,
+// and strings in ENVELOPE `"***"`. It is called by the owner of the connection and must not
+// block; what becomes of a line is its own business.
+type Trace func(d Direction, line string)
+
+type tracer struct {
+	out  Trace
+	full bool // ENVELOPE is shown
+}
+
+// maxTrace bounds a line.
+const maxTrace = 4 << 10
+
+func (t *tracer) say(d Direction, line []byte) {
+	s := strings.ToValidUTF8(string(line[:min(len(line), maxTrace)]), "\uFFFD")
+	t.out(d, strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '·'
+		}
+		return r
+	}, s))
+}
+
+func (t *tracer) sent(k *command, part []byte) {
+	part = bytes.TrimRight(part, "\r\n")
+	if k.secret {
+		tag, _, _ := bytes.Cut(k.buf, []byte(" "))
+		if !bytes.HasPrefix(part, tag) {
+			t.say(Sent, []byte("***"))
+			return
+		}
+		head := string(tag) + " " + k.verb
+		if word, _, ok := bytes.Cut(bytes.TrimPrefix(part, []byte(head+" ")), []byte(" ")); k.verb == "AUTHENTICATE" && (ok || len(word) > 0) {
+			head += " " + string(word)
+		}
+		t.say(Sent, []byte(head+" ***"))
+		return
+	}
+	t.say(Sent, hideLiterals(part))
+}
+
+func (t *tracer) answered()       { t.say(Sent, []byte("***")) }
+func (t *tracer) literal(n int64) { t.say(Sent, fmt.Appendf(nil, "{%d bytes}", n)) }
+func (t *tracer) line(s string)   { t.say(Sent, []byte(s)) }
+
+// hideLiterals replaces literals sent without waiting.
+func hideLiterals(b []byte) []byte {
+	var out []byte
+	for {
+		i := bytes.Index(b, []byte("}\r\n"))
+		if i < 0 {
+			return append(out, b...)
+		}
+		n, open, ok := literalSize(b[:i+1])
+		rest := b[i+3:]
+		if !ok || n > int64(len(rest)) {
+			return append(append(out, b[:i+1]...), " …"...)
+		}
+		out = fmt.Appendf(append(out, b[:open]...), "{%d bytes}", n)
+		b = rest[n:]
+	}
+}
+
+func (t *tracer) received(r *response) {
+	switch r.kind {
+	case rContinue:
+		t.say(Received, []byte("+ …")) // may be a challenge
+		return
+	case rData:
+	default:
+		t.say(Received, r.b)
+		return
+	}
+	var out []byte
+	at := 0
+	for _, l := range r.lits {
+		out = append(out, r.b[at:l.open]...)
+		out = fmt.Appendf(out, "{%d bytes}", l.end-l.start)
+		at = l.end
+	}
+	out = append(out, r.b[at:]...)
+	if !t.full && r.is("FETCH") {
+		out = hideEnvelope(out)
+	}
+	t.say(Received, out)
+}
+
+// hideEnvelope masks the quoted strings of a line that holds an ENVELOPE, from there on:
+// where it ends cannot be told for sure of a damaged one.
+func hideEnvelope(b []byte) []byte {
+	i := bytes.Index(bytes.ToUpper(b), []byte("ENVELOPE"))
+	if i < 0 {
+		return b
+	}
+	out := append([]byte(nil), b[:i]...)
+	for b = b[i:]; ; {
+		q := bytes.IndexByte(b, '"')
+		if q < 0 {
+			return append(out, b...)
+		}
+		out = append(append(out, b[:q]...), `"***"`...)
+		b = b[q+1:]
+		for {
+			e := bytes.IndexAny(b, `"\`)
+			if e < 0 {
+				return out
+			}
+			if b[e] == '"' || e+1 >= len(b) {
+				b = b[e+1:]
+				break
+			}
+			b = b[e+2:]
+		}
+	}
+}
