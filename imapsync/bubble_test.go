@@ -342,6 +342,22 @@ func TestWorker_empty_folder_list_is_not_believed(t *testing.T) {
 	})
 }
 
+func TestWorker_unreadable_line_of_the_folder_list_deletes_nothing(t *testing.T) {
+	eachTier(t, func(d *den) {
+		d.srv.add("Archive", "old", time.Now().Add(-48*time.Hour))
+		d.started()
+		d.srv.act(func() { d.srv.garbled = "Archive" })
+		d.pass(21 * time.Minute)
+		d.expect()
+		d.srv.act(func() {
+			d.srv.garbled = ""
+			delete(d.srv.folders, "Archive")
+		})
+		d.pass(11 * time.Minute)
+		d.expect("mailboxDeleted Archive")
+	})
+}
+
 func TestWorker_uidvalidity_is_looked_at_twice(t *testing.T) {
 	eachTier(t, func(d *den) {
 		d.srv.add("Archive", "old", time.Now().Add(-48*time.Hour))

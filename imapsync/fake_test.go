@@ -28,6 +28,7 @@ type fakeServer struct {
 	poisoned   map[uint32]bool // UIDs whose whole FETCH is NO
 	refused    map[string]bool // folders whose EXAMINE is NO
 	noFolders  bool            // LIST answers nothing, with OK
+	garbled    string          // the folder whose line in LIST cannot be read
 	cutSearch  int             // SEARCH names only so many UIDs
 	limited    bool            // and says that it was limited
 	panics     int             // LISTs that panic
@@ -212,9 +213,9 @@ func (x *fakeSession) Info() Info {
 	return Info{Capabilities: []string{"IMAP4rev1"}, CondStore: x.s.condstore, Idle: true, ListStatus: x.s.listStatus}
 }
 
-func (x *fakeSession) Folders(ctx context.Context) ([]Listed, error) {
+func (x *fakeSession) Folders(ctx context.Context) (Listing, error) {
 	if err := x.command(ctx); err != nil {
-		return nil, err
+		return Listing{}, err
 	}
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
@@ -223,7 +224,7 @@ func (x *fakeSession) Folders(ctx context.Context) ([]Listed, error) {
 		panic("planted")
 	}
 	if x.s.noFolders {
-		return nil, nil
+		return Listing{Whole: true}, nil
 	}
 	var out []Listed
 	for _, name := range slices.Sorted(maps.Keys(x.s.folders)) {
@@ -235,9 +236,11 @@ func (x *fakeSession) Folders(ctx context.Context) ([]Listed, error) {
 			st := x.status(name)
 			l.Status = &st
 		}
-		out = append(out, l)
+		if name != x.s.garbled {
+			out = append(out, l)
+		}
 	}
-	return out, nil
+	return Listing{Folders: out, Whole: x.s.garbled == ""}, nil
 }
 
 func (x *fakeSession) status(name string) Status {

@@ -33,10 +33,11 @@ var errListAgain = errors.New("the folder list lost most folders: asked again on
 func (w *worker) list(ctx context.Context) ([]Listed, error) {
 	w.listAt = time.Now().Add(w.cfg.ListInterval)
 	asked := time.Now()
-	listed, err := w.sess.Folders(ctx)
+	answer, err := w.sess.Folders(ctx)
 	if err != nil {
 		return nil, err
 	}
+	listed := answer.Folders
 	believed, err := w.believe(listed)
 	if err != nil || !believed {
 		return nil, err
@@ -62,12 +63,14 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 	}
 	var gone []*folder
 	for _, f := range w.folders {
-		if !still[f] {
+		if !still[f] && answer.Whole {
 			gone = append(gone, f)
 		}
 	}
 	if len(fresh) == 0 && len(gone) == 0 && len(change.Put) == 0 {
-		w.listLook = asked
+		if answer.Whole {
+			w.listLook = asked
+		}
 		return listed, nil
 	}
 	c := store.Change{List: change}

@@ -303,7 +303,7 @@ func TestOddSession(t *testing.T) {
 		}
 	}, answer("NOOP", "* 2 EXPUNGE\r\n* 5 EXISTS\r\n* 0 RECENT\r\n* 1 EXPUNGE\r\n* OK [ALERT] read me\r\n"))
 	bubble("a list without inbox is asked for it", "3", func(t *testing.T, s Session) {
-		got := must[[]Listed](t)(s.Folders(t.Context()))
+		got := must[Listing](t)(s.Folders(t.Context())).Folders
 		if len(got) != 3 || got[0].Path != "A" || got[0].Selectable || got[0].Delimiter != "" || got[2].SpecialUse != RoleInbox || !got[2].Selectable {
 			t.Errorf("folders = %+v", got)
 		}

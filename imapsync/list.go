@@ -11,31 +11,31 @@ import (
 )
 
 // Folders implements Session.
-func (s *client) Folders(ctx context.Context) ([]Listed, error) {
+func (s *client) Folders(ctx context.Context) (Listing, error) {
 	o, extended := s.listOptions()
-	all, err := s.list(ctx, "*", o)
+	all, whole, err := s.list(ctx, "*", o)
 	if extended && usable(err) {
 		// QUIRK(courier): a server may refuse RETURN options that it does not know.
 		s.plainList = true
-		all, err = s.list(ctx, "*", wire.ListOptions{})
+		all, whole, err = s.list(ctx, "*", wire.ListOptions{})
 	}
 	if err != nil {
-		return nil, err
+		return Listing{}, err
 	}
 	if !slices.ContainsFunc(all, func(l Listed) bool { return l.Raw == "INBOX" }) {
 		// sync.md §4.7: a list without INBOX is believed only after asking for it.
-		inbox, err := s.list(ctx, "INBOX", wire.ListOptions{})
+		inbox, _, err := s.list(ctx, "INBOX", wire.ListOptions{})
 		if err != nil && !usable(err) {
-			return nil, err
+			return Listing{}, err
 		}
 		all = append(all, inbox...)
 	}
 	if !s.info.SpecialUse && !s.noXList && s.c.Caps().Has("XLIST") {
 		if all, err = s.xlist(ctx, all); err != nil {
-			return nil, err
+			return Listing{}, err
 		}
 	}
-	return assignRoles(unique(all), s.roles), nil
+	return Listing{Folders: assignRoles(unique(all), s.roles), Whole: whole}, nil
 }
 
 // listOptions are the RETURN options that are advertised.
@@ -51,11 +51,12 @@ func (s *client) listOptions() (o wire.ListOptions, extended bool) {
 	return o, o.SpecialUse || o.Subscribed || len(o.Status) > 0
 }
 
-// list asks for folders, with their numbers where they are asked for.
-func (s *client) list(ctx context.Context, pattern string, o wire.ListOptions) ([]Listed, error) {
-	data, statuses, _, err := s.c.List(ctx, "", pattern, o)
+// list asks for folders, with their numbers where they are asked for, and says whether
+// all of the answer could be read.
+func (s *client) list(ctx context.Context, pattern string, o wire.ListOptions) ([]Listed, bool, error) {
+	data, statuses, res, err := s.c.List(ctx, "", pattern, o)
 	if err != nil {
-		return nil, failure(err)
+		return nil, false, failure(err)
 	}
 	told := make(map[string]*wire.Status, len(statuses))
 	for i := range statuses {
@@ -70,7 +71,7 @@ func (s *client) list(ctx context.Context, pattern string, o wire.ListOptions) (
 		}
 		out = append(out, l)
 	}
-	return out, nil
+	return out, res.Damaged == 0, nil
 }
 
 // xlistAttrs are XLIST's words for RFC 6154's.

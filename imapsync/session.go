@@ -25,11 +25,11 @@ type Session interface {
 	Info() Info
 
 	// Folders asks for all folders (LIST), with their special use and, where the
-	// server has LIST-STATUS, their Status. The result is whole or there is an error:
-	// it is returned only after the tagged OK. A folder whose Status is nil was left
+	// server has LIST-STATUS, their Status. It is returned only after the tagged OK; see
+	// Listing.Whole. A folder whose Status is nil was left
 	// out by the server (or the server has no LIST-STATUS): ask Status.
 	// \NonExistent and \Noselect folders are in it; two entries of one name are one.
-	Folders(ctx context.Context) ([]Listed, error)
+	Folders(ctx context.Context) (Listing, error)
 
 	// Status asks for the numbers of one folder by its Listed.Raw. It MUST NOT be
 	// called for the selected folder.
@@ -116,6 +116,14 @@ type Info struct {
 	ListStatus bool
 	SpecialUse bool
 	UIDPlus    bool
+}
+
+// Listing is the answer to LIST.
+type Listing struct {
+	Folders []Listed
+	// Whole says that every line of the answer could be read. When not, a folder that is
+	// not there may be one of those lines, and proves nothing.
+	Whole bool
 }
 
 // Listed is one folder of a LIST answer.

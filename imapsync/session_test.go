@@ -108,7 +108,7 @@ func TestSession(t *testing.T) {
 			}
 		})
 		t.Run("folders_with_status_and_roles", func(t *testing.T) {
-			folders := must[[]Listed](t)(s.Folders(ctx))
+			folders := must[Listing](t)(s.Folders(ctx)).Folders
 			roles := map[string]string{}
 			for _, f := range folders {
 				if f.SpecialUse != "" {
@@ -135,7 +135,7 @@ func TestSession(t *testing.T) {
 			}
 		})
 		t.Run("names_beyond_ascii_can_be_addressed", func(t *testing.T) {
-			folders := must[[]Listed](t)(s.Folders(ctx))
+			folders := must[Listing](t)(s.Folders(ctx)).Folders
 			i := slices.IndexFunc(folders, func(f Listed) bool { return f.Path == "Projekte/Grün & Blau" })
 			if i < 0 || folders[i].Delimiter != "/" {
 				t.Fatalf("folder is not listed: %+v", folders)

@@ -30,7 +30,7 @@ func (v verifier) Verify(ctx context.Context, server store.Server) api.VerifyRes
 		return bad
 	}
 	selectable := 0
-	for _, f := range folders {
+	for _, f := range folders.Folders {
 		r.Mailboxes = append(r.Mailboxes, api.VerifiedMailbox{Path: f.Path, Delimiter: f.Delimiter, SpecialUse: f.SpecialUse})
 		if f.Selectable {
 			selectable++

@@ -97,7 +97,7 @@ func (c *Conn) unasked(r *response) error {
 			c.changes.Overflow = true
 		}
 	case r.is("LIST"):
-		if l, ok := c.parseList(r); !ok {
+		if l, ok := c.parseList(r); !ok || l.Raw == "" {
 			return c.skip("LIST")
 		} else if len(c.changes.Listed) < c.lim.Hints {
 			c.changes.Listed = append(c.changes.Listed, l)

@@ -64,6 +64,10 @@ func (k *command) list(ctx context.Context, word string) ([]Listed, []Status, Re
 		switch {
 		case r.kind == rData && (r.is(word) || r.is("LIST")):
 			l, ok := c.parseList(r)
+			if ok && l.Raw == "" {
+				_ = c.skip(word) // no folder has that name, so none is missing for it
+				return true
+			}
 			if !ok || len(listed) >= c.lim.List {
 				k.damaged++
 				_ = c.skip(word)
@@ -85,7 +89,8 @@ func (k *command) list(ctx context.Context, word string) ([]Listed, []Status, Re
 	return listed, statuses, res, err
 }
 
-// parseList reads `(attrs) delimiter name [(extended)]`. An empty name is no folder.
+// parseList reads `(attrs) delimiter name [(extended)]`. An empty name is no folder: what
+// is done with it is the caller's.
 func (c *Conn) parseList(r *response) (Listed, bool) {
 	var l Listed
 	if r.cut {
@@ -127,7 +132,7 @@ func (c *Conn) parseList(r *response) (Listed, bool) {
 	default:
 		return l, false
 	}
-	if len(v) == 0 || len(v) > 8<<10 {
+	if len(v) > 8<<10 {
 		return l, false
 	}
 	l.Raw = string(v)
