@@ -53,7 +53,7 @@ func TestWorker_message_that_ends_the_connection_is_passed(t *testing.T) {
 	eachTier(t, func(d *den) {
 		d.started()
 		d.srv.act(func() { d.srv.deadly = map[uint32]bool{d.srv.add("INBOX", "bad", time.Now()): true} })
-		d.pass(150 * time.Second)
+		d.pass(300 * time.Second)
 		d.srv.put("INBOX", "good")
 		d.pass(5 * time.Second)
 		got := strings.Join(d.took(), "\n")
