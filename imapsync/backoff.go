@@ -13,6 +13,10 @@ const backoffReset = 5 * time.Minute
 // plannedWait is the longest wait before a session that ended in peace is opened anew.
 const plannedWait = 2 * time.Second
 
+// plannedAfter is how long a session must have lived for its announced end to be one: a
+// server that says goodbye to everybody who comes is down.
+const plannedAfter = time.Minute
+
 // secondTry is the wait before credentials that worked within the last day are tried
 // once more: servers refuse good ones at times.
 const (

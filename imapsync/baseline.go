@@ -50,14 +50,13 @@ func (s *step) firstLook(ctx context.Context) error {
 	if first.Reason != reasonNew {
 		m.Look = time.Now().UTC()
 	}
-	s.d.moved = true
+	m.Told, s.d.moved = len(first.Announce), true
 	if first.Reason != reasonStateLost {
 		s.d.tell(events.MailboxNewType, events.MailboxNew{
 			Folder: s.d.mailbox(), UIDValidity: validity(m.UIDValidity), Messages: len(uids), Announced: len(first.Announce),
 		})
 	}
 	s.uids = uids
-	s.w.announced += len(first.Announce)
 	return s.write(ctx)
 }
 

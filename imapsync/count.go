@@ -124,9 +124,12 @@ func (s *step) listed(ctx context.Context) (uids []uint32, ok bool, err error) {
 		top = max(top, e.UIDs[n-1])
 	}
 	all := e.UIDs
-	for from := uint32(1); from <= top && from != 0; from += listSlice {
+	// UIDs may be sparse, and UIDNEXT is only what the server says: few questions.
+	const questions = 64
+	slice := max(uint64(listSlice), uint64(top)/questions+1)
+	for from := uint64(1); from <= uint64(top); from += slice {
 		var set imap.UIDSet
-		set.AddRange(imap.UID(from), imap.UID(min(top, from+listSlice-1)))
+		set.AddRange(imap.UID(from), imap.UID(min(uint64(top), from+slice-1)))
 		got, err := s.w.sess.Flags(ctx, set, 0)
 		if err != nil {
 			return nil, false, err
@@ -163,12 +166,24 @@ func (s *step) enumerate(ctx context.Context) error {
 		}
 		return s.disagree(int(s.w.sess.Exists()) - len(uids))
 	}
-	for _, p := range slices.Clone(s.d.meta.Pending) {
+	var settled []uint32
+	for _, p := range s.d.meta.Pending {
 		if _, ok := slices.BinarySearch(uids, p.UID); !ok {
-			s.d.gone(p.UID)
+			settled = append(settled, p.UID)
 		}
 	}
-	if s.doubtful(gone, len(known), len(uids)) {
+	doubtful := s.doubtful(gone, len(known), len(uids))
+	spoken := func(uid uint32) bool { return s.d.spoken[uid] }
+	if slices.ContainsFunc(settled, spoken) || !doubtful && slices.ContainsFunc(gone, spoken) {
+		// Within a commit deletions come first, and these end what is only now told of.
+		if err := s.write(ctx); err != nil {
+			return err
+		}
+	}
+	for _, uid := range settled {
+		s.d.gone(uid)
+	}
+	if doubtful {
 		return errAgain
 	}
 	for chunk := range slices.Chunk(gone, chunkMessages) {
@@ -217,11 +232,10 @@ func (s *step) doubtful(gone []uint32, known, left int) bool {
 	}
 	now := time.Now()
 	if d := s.f.doubt; d != nil {
-		if now.Before(d.next) {
-			return true
+		if now.Before(d.next) || !s.fresh {
+			return true // pushes do not put the second look off
 		}
-		back, _ := differ(d.gone, gone)
-		if len(back) == 0 && s.fresh {
+		if back, _ := differ(d.gone, gone); len(back) == 0 {
 			s.f.doubt = nil
 			return false
 		}

@@ -37,6 +37,7 @@ type draft struct {
 	arrived []arrivedEvent
 	updated []events.Event
 	missing []events.Event
+	spoken  map[uint32]bool // UIDs of arrived, updated and missing
 	recent  map[store.Identity][]store.Place
 
 	messages int // messages that differ
@@ -66,6 +67,7 @@ func (d *draft) restart(meta store.FolderMeta) {
 	}
 	d.touched = map[uint32]bool{}
 	d.about, d.deleted, d.arrived, d.updated, d.missing = nil, nil, nil, nil, nil
+	d.spoken = map[uint32]bool{}
 	d.recent, d.messages, d.bytes, d.returned, d.moved = nil, 0, 0, false, false
 }
 
@@ -196,6 +198,7 @@ func (d *draft) arrive(m *Message, a arrival) events.MessageNew {
 	d.meta.UIDNext = max(d.meta.UIDNext, m.UID+1)
 	payload := messageNew(d.site, m, a)
 	id := d.messageEvent(events.MessageNewType, &d.meta, m.UID)
+	d.spoken[m.UID] = true
 	d.arrived = append(d.arrived, arrivedEvent{m.UID, d.event(id, payload)})
 	if ident := identityOf(m.MessageID, m.Size); ident != "" {
 		d.remember(ident, append(a.places, store.Place{
@@ -237,6 +240,7 @@ func (d *draft) flags(uid uint32, now []string) bool {
 	// No MODSEQ is asked for, so the folder's version tells one change from the next.
 	id := d.messageEvent(events.MessageUpdatedType, &d.meta, uid,
 		append([]string{events.Uint(d.base), "f"}, now...)...)
+	d.spoken[uid] = true
 	d.updated = append(d.updated, d.event(id, events.MessageUpdated{
 		ID: messageID(d.folder.Num, uid), UID: uid, Changes: events.Changes{Flags: &change},
 	}))
@@ -292,7 +296,7 @@ func (d *draft) miss(uid uint32, now time.Time, reason, response string) {
 		}
 		return
 	}
-	p.Said = true
+	p.Said, d.spoken[uid] = true, true
 	d.missing = append(d.missing, d.event(d.messageEvent(events.MessageMissingType, &d.meta, uid), events.MessageMissing{
 		ID: messageID(d.folder.Num, uid), UID: uid, MissingRetries: p.Tries, MissingDelay: missingDelay(p.Tries).Milliseconds(),
 		Reason: reason, Response: response,

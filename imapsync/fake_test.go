@@ -23,9 +23,13 @@ type fakeServer struct {
 	condstore  bool
 	listStatus bool
 	dialErr    error
+	bye        error           // what IDLE ends with
 	mute       bool            // commands never answer
 	hidden     map[uint32]bool // UIDs that FETCH leaves out
 	poisoned   map[uint32]bool // UIDs whose whole FETCH is NO
+	deadly     map[uint32]bool // UIDs whose FETCH, whatever of them, ends the connection
+	fetchedAll func()          // called once, behind the answer to the next whole FETCH
+	commands   int             // of all sessions
 	refused    map[string]bool // folders whose EXAMINE is NO
 	noFolders  bool            // LIST answers nothing, with OK
 	garbled    string          // the folder whose line in LIST cannot be read
@@ -206,7 +210,19 @@ func (x *fakeSession) command(ctx context.Context) error {
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
 	x.proof = time.Now()
+	x.s.commands++
 	return nil
+}
+
+// dies ends the connection for a set that names a deadly message.
+func (x *fakeSession) dies(set imap.UIDSet) bool {
+	for uid := range x.s.deadly {
+		if set.Contains(imap.UID(uid)) {
+			x.Close()
+			return true
+		}
+	}
+	return false
 }
 
 func (x *fakeSession) Info() Info {
@@ -320,8 +336,20 @@ func (x *fakeSession) Messages(ctx context.Context, set imap.UIDSet) ([]Message,
 	if err := x.command(ctx); err != nil {
 		return nil, err
 	}
+	defer func() {
+		x.s.mu.Lock()
+		f := x.s.fetchedAll
+		x.s.fetchedAll = nil
+		x.s.mu.Unlock()
+		if f != nil {
+			f()
+		}
+	}()
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
+	if x.dies(set) {
+		return nil, errFakeClosed
+	}
 	var out []Message
 	for _, m := range x.matching(set) {
 		if x.s.poisoned[m.uid] {
@@ -353,6 +381,9 @@ func (x *fakeSession) Identities(ctx context.Context, set imap.UIDSet) ([]Identi
 	}
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
+	if x.dies(set) {
+		return nil, errFakeClosed
+	}
 	var out []IdentityOf
 	for _, m := range x.matching(set) {
 		out = append(out, IdentityOf{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id})
@@ -403,6 +434,13 @@ func (x *fakeSession) Noop(ctx context.Context) error { return x.command(ctx) }
 func (x *fakeSession) Idle(ctx context.Context, most time.Duration) (IdleEnd, error) {
 	if err := x.command(ctx); err != nil {
 		return "", err
+	}
+	x.s.mu.Lock()
+	bye := x.s.bye
+	x.s.mu.Unlock()
+	if bye != nil {
+		x.Close()
+		return "", bye
 	}
 	t := time.NewTimer(most)
 	defer t.Stop()

@@ -54,7 +54,7 @@ type fetched struct {
 
 // Messages implements Session.
 func (s *client) Messages(ctx context.Context, set imap.UIDSet) ([]Message, error) {
-	got, err := s.fetch(ctx, set, messageItems)
+	got, err := s.whole(ctx, set, messageItems)
 	out := make([]Message, 0, len(got))
 	var broken imap.UIDSet
 	for i := range got {
@@ -124,7 +124,7 @@ func lastFlags(in []FlagsOf) []FlagsOf {
 
 // Identities implements Session.
 func (s *client) Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error) {
-	got, err := s.fetch(ctx, set, identityItems)
+	got, err := s.whole(ctx, set, identityItems)
 	out := make([]IdentityOf, 0, len(got))
 	for i := range got {
 		f := &got[i]
@@ -135,6 +135,37 @@ func (s *client) Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf,
 		})
 	}
 	return out, err
+}
+
+// whole runs fetch, and once more for messages of which nothing but flags came: those
+// may be a push for a message that is gone by now. What does not come then is.
+func (s *client) whole(ctx context.Context, set imap.UIDSet, items []wire.Item) ([]fetched, error) {
+	got, err := s.fetch(ctx, set, items)
+	var again imap.UIDSet
+	for i := range got {
+		if got[i].pushed() {
+			again.AddNum(imap.UID(got[i].uid))
+		}
+	}
+	if len(again) == 0 {
+		return got, err
+	}
+	got = slices.DeleteFunc(got, func(f fetched) bool { return f.pushed() })
+	if err != nil {
+		return got, err
+	}
+	more, err := s.fetch(ctx, again, items)
+	if err != nil && !usable(err) {
+		return nil, err
+	}
+	got = append(got, more...)
+	slices.SortFunc(got, func(a, b fetched) int { return cmp.Compare(a.uid, b.uid) })
+	return got, err
+}
+
+// pushed says whether nothing came but what a server also says unasked.
+func (f *fetched) pushed() bool {
+	return !f.hasSize && !f.hasHeader && f.date.IsZero() && f.envelope == nil && !f.broken && f.structure == nil
 }
 
 func checkStatic(set imap.UIDSet) error {

@@ -277,6 +277,13 @@ func TestOddSession(t *testing.T) {
 			t.Errorf("flags = %+v", got)
 		}
 	}, expect("FETCH"), send("* 1 FETCH (UID 1 FLAGS (\\Recent))\r\n* 3 FETCH (UID 3)\r\n* 2 FETCH (FLAGS ())\r\n{tag} NO [EXPUNGEISSUED] Some messages no longer exist\r\n"))
+	bubble("a push in the middle of an answer is not the answer", "2", func(t *testing.T, s Session) {
+		got := must[[]Message](t)(s.Messages(t.Context(), uids(1, 2)))
+		if len(got) != 1 || got[0].UID != 2 || got[0].Size != 7 {
+			t.Errorf("messages = %+v", got)
+		}
+	}, expect("FETCH"), send("* 1 FETCH (UID 1 FLAGS (\\Deleted))\r\n* 2 FETCH (UID 2 FLAGS ())\r\n* 2 FETCH (UID 2 RFC822.SIZE 7)\r\n{tag} OK\r\n"),
+		expect("FETCH 1 "), send("* 1 EXPUNGE\r\n{tag} OK\r\n"))
 	bubble("a missing envelope is named", "1", func(t *testing.T, s Session) {
 		got := must[[]Message](t)(s.Messages(t.Context(), uids(1, 3)))
 		if len(got) != 1 || strings.Join(got[0].Damaged, " ") != "internalDate size envelope bodyStructure" || got[0].MessageID != "<a b@c>" || len(got[0].References) != 2 || !got[0].IsList() {

@@ -364,7 +364,7 @@ func (m *Manager) renewals(ctx context.Context) {
 }
 
 func (m *Manager) renew(ctx context.Context) {
-	alive, err := m.st.Heartbeat(ctx, m.o.Owner, 2*m.cfg.LeaseTTL)
+	alive, err := m.st.Heartbeat(ctx, m.o.Owner, m.cfg.LeaseTTL)
 	if err == nil {
 		m.mu.Lock()
 		m.procs = max(len(alive), 1)

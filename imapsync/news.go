@@ -41,7 +41,7 @@ func (s *step) news(ctx context.Context) error {
 
 // above announces the messages n..last, of which there are about want.
 func (s *step) above(ctx context.Context, n, last uint32, want int) error {
-	if want > s.limit() {
+	if want > s.limit() || s.f.limit > 0 { // by name where a FETCH ended the connection
 		e, err := s.w.sess.UIDs(ctx, n, 0)
 		if err != nil {
 			return err
@@ -201,13 +201,25 @@ func (q *question) ask(ctx context.Context, uids []uint32) ([]Message, error) {
 	return msgs, nil
 }
 
+// errPoison stands for a question that was not asked, because it ended the connection
+// whenever it was.
+var errPoison = errors.New("asking for the message ends the connection")
+
 // askLess gets what a server gives of a message whose parts it cannot hand out.
 func (q *question) askLess(ctx context.Context, uid uint32) ([]Message, error) {
-	sess := q.s.w.sess
+	sess, poison := q.s.w.sess, q.s.f.poison
 	m := Message{UID: uid, Damaged: []string{"envelope", "bodyStructure", "headers"}}
-	ids, err := sess.Identities(ctx, uidSet([]uint32{uid}))
-	if err != nil && !goesOn(err) {
-		return nil, err
+	if poison[uid] >= 3*poisonTries {
+		q.refused, q.err = append(q.refused, uid), errPoison
+		return nil, nil
+	}
+	var ids []IdentityOf
+	err := errPoison
+	if poison[uid] < 2*poisonTries {
+		if ids, err = sess.Identities(ctx, uidSet([]uint32{uid})); err != nil && !goesOn(err) {
+			poison[uid]++ // it ends the connection: less is asked of it on another one
+			return nil, err
+		}
 	}
 	if err == nil && len(ids) == 1 {
 		i := ids[0]
@@ -216,6 +228,7 @@ func (q *question) askLess(ctx context.Context, uid uint32) ([]Message, error) {
 	}
 	flags, ferr := sess.Flags(ctx, uidSet([]uint32{uid}), 0)
 	if ferr != nil && !goesOn(ferr) {
+		poison[uid]++
 		return nil, ferr
 	}
 	if ferr == nil && len(flags) == 1 {

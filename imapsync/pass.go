@@ -335,7 +335,7 @@ func (w *worker) wholePass(ctx context.Context) error {
 			return err
 		}
 	}
-	if w.whole {
+	if stalled := w.stalled.Swap(false); w.whole && !stalled {
 		return nil
 	}
 	w.whole = true

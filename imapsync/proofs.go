@@ -113,6 +113,10 @@ func (m *Manager) stalled(ctx context.Context, id store.AccountID, st store.Stat
 		return err
 	}
 	m.met.stalled.Inc()
+	if w := m.worker(id); w != nil {
+		w.stalled.Store(true)
+		w.wake()
+	}
 	m.log.WarnContext(ctx, "account stalled", "account", id, "reason", data.Reason, "state", data.State)
 	return nil
 }

@@ -108,10 +108,11 @@ func (w *worker) initialized(ctx context.Context, messages int) error {
 	if reason == "" {
 		reason = store.ReasonAdded
 	}
-	folders := 0
+	folders, announced := 0, 0
 	for _, f := range w.folders {
 		if f.Watched != watchedNo {
 			folders++
+			announced += f.meta.Told
 		}
 	}
 	started := w.state.Status.Sync.StartedAt
@@ -121,7 +122,7 @@ func (w *worker) initialized(ctx context.Context, messages int) error {
 	err := w.sayWith(ctx, store.Change{Initialized: true}, func(st *store.Status, tell teller) {
 		tell(events.AccountInitialized{
 			Initialized: true, Reason: reason, Folders: folders, Messages: messages,
-			Announced: w.announced, DurationMS: time.Since(started).Milliseconds(),
+			Announced: announced, DurationMS: time.Since(started).Milliseconds(),
 		})
 	})
 	if err == nil {

@@ -38,25 +38,34 @@ func (f *folder) retryAt() time.Time {
 			at = t
 		}
 	}
-	if f.meta.Fail != nil {
-		return f.meta.Fail.Next
-	}
 	for _, p := range f.meta.Pending {
 		earlier(p.Next)
 	}
-	earlier(f.queued)
-	earlier(f.turned.next)
 	earlier(f.short.next)
 	if f.doubt != nil {
 		earlier(f.doubt.next)
 	}
+	if from := f.notBefore(); at.IsZero() || at.Before(from) {
+		return from
+	}
 	return at
 }
 
-// blocked says whether the folder failed and its next try has not come.
-func (f *folder) blocked(now time.Time) bool {
-	return f.meta.Fail != nil && now.Before(f.meta.Fail.Next)
+// notBefore is until when it is of no use to open the folder: it failed, its
+// UIDVALIDITY waits for the second look, or a slot is waited for. Zero = at once.
+func (f *folder) notBefore() time.Time {
+	at := f.queued
+	if f.turned.next.After(at) {
+		at = f.turned.next
+	}
+	if f.meta.Fail != nil && f.meta.Fail.Next.After(at) {
+		at = f.meta.Fail.Next
+	}
+	return at
 }
+
+// blocked says whether the time to open the folder has not come.
+func (f *folder) blocked(now time.Time) bool { return now.Before(f.notBefore()) }
 
 // lookedAt is T0 of events.md section 4.
 func (f *folder) lookedAt() time.Time {
@@ -172,7 +181,11 @@ func (s *step) openFolder(ctx context.Context) error {
 	if f.lost || f.meta.Unlooked {
 		return nil
 	}
-	return s.judgeValidity()
+	if err := s.judgeValidity(); err != nil {
+		w.open = nil // no push is looked into under a UIDVALIDITY that is not the stored one
+		return err
+	}
+	return nil
 }
 
 // complete moves the cursors that stand for the whole folder, behind the count check,

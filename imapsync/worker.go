@@ -50,6 +50,7 @@ type worker struct {
 	endSession context.CancelCauseFunc // ends the present session or the wait for the next
 	kick       chan struct{}           // cap 1: look again
 	kicked     atomic.Bool
+	stalled    atomic.Bool   // accountStalled was said from outside: the next whole pass ends it
 	leaseUntil atomic.Int64  // Unix ns of our own clock until which the lease stands for sure
 	closedAt   atomic.Int64  // Unix ns when the watchdog closed the session; 0 = not
 	alive      atomic.Int64  // Unix ns of the last proof of life of an ended session
@@ -88,8 +89,8 @@ type worker struct {
 	folderError *store.SyncError
 	foldersDone int
 	messages    int
-	announced   int
 	shortIdles  int
+	unwritten   int // waits for the store since the last commit
 	restless    int // passes in a row without a wait
 
 	failures  int // in a row, for back-off
@@ -100,6 +101,11 @@ type worker struct {
 // run watches the account until ctx ends, the lease is lost, or the account is gone;
 // the cause is what it returns. A panic is recovered here, and only here.
 func (w *worker) run(ctx context.Context) error {
+	if err := w.load(ctx); err == nil { // an error comes again, and is judged then
+		if err := w.throttled(ctx); err != nil {
+			return err
+		}
+	}
 	for {
 		began := time.Now()
 		opened, err := w.protected(ctx)
@@ -140,7 +146,12 @@ func (w *worker) protected(ctx context.Context) (opened bool, err error) {
 	}
 	w.met.sessions.Inc()
 	defer w.met.sessions.Dec()
-	if err := w.loggedIn(sctx); err != nil {
+	for err = w.loggedIn(sctx); errors.Is(err, store.ErrUnavailable); err = w.loggedIn(sctx) {
+		if err := w.awaitStore(sctx); err != nil {
+			return true, err
+		}
+	}
+	if err != nil {
 		return true, err
 	}
 	w.secondTry = false
@@ -162,7 +173,7 @@ func (w *worker) ready(ctx context.Context) error {
 		if w.state, err = w.st.RestoreState(ctx, w.lease, reason); err != nil {
 			return err
 		}
-		w.folders, w.nextNum, w.announced, w.messages = nil, 0, 0, 0
+		w.folders, w.nextNum, w.messages = nil, 0, 0
 		clear(w.expected)
 		err = w.load(ctx)
 	}
@@ -318,12 +329,14 @@ func (w *worker) openMain(ctx context.Context) error {
 // awaitStore waits until the store answers again, keeping the session alive meanwhile,
 // and reads everything anew: a commit that failed may have happened.
 func (w *worker) awaitStore(ctx context.Context) error {
-	pause := 100 * time.Millisecond
+	// Reading may work where writing does not: only a commit that succeeds ends the waits.
+	pause := min(100*time.Millisecond<<min(w.unwritten, 10), 30*time.Second)
+	w.unwritten++
 	for {
 		if err := wait(ctx, pause); err != nil {
 			return err
 		}
-		pause = min(2*pause, 2*time.Second)
+		pause = min(2*pause, max(pause, 2*time.Second))
 		err := errLeaseAsked
 		if w.leased() {
 			err = w.load(ctx)
@@ -362,6 +375,7 @@ func (w *worker) commit(ctx context.Context, c store.Change) error {
 		return err
 	}
 	w.known.Store(done.LastSeq)
+	w.unwritten = 0
 	for _, e := range c.Events {
 		w.met.events.WithLabelValues(string(e.Data.EventType())).Inc()
 	}
@@ -406,7 +420,7 @@ func (w *worker) judge(ctx context.Context, err error, opened bool, began time.T
 	if e, ok := errors.AsType[*Error](err); ok && e.Kind == ErrTimeout && opened {
 		fault.Kind = FaultSilent
 	}
-	if fault.Planned || opened && w.whole && lived > backoffReset && fault.Kind == FaultServerDown {
+	if fault.Planned && lived > plannedAfter || opened && w.whole && lived > backoffReset && fault.Kind == FaultServerDown {
 		w.met.connects.WithLabelValues("ok").Inc()
 		w.log.DebugContext(ctx, "session ended", "account", w.id, "err", err, "dur", lived)
 		return time.Duration(rand.Int64N(int64(plannedWait))), nil
@@ -468,19 +482,45 @@ func (w *worker) pauseFor(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
-	sctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	w.mu.Lock()
-	w.endSession = cancel
-	w.mu.Unlock()
-	err := wait(sctx, d)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	until, server := time.Now().Add(d), w.server()
+	for {
+		sctx, cancel := context.WithCancelCause(ctx)
+		w.mu.Lock()
+		w.endSession = cancel
+		w.mu.Unlock()
+		err := wait(sctx, time.Until(until))
+		cancel(nil)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !errors.Is(err, errReconnect):
+			return nil
+		case w.kind != FaultThrottled || w.server() != server:
+			w.failures = 0
+			return nil
+		}
+		// Wishing does not make the server bear more.
 	}
-	if errors.Is(err, errReconnect) && w.kind != FaultThrottled {
-		w.failures = 0
+}
+
+// server is whom the account's sessions are opened with.
+func (w *worker) server() string {
+	acct := w.account()
+	if acct.IMAP == nil {
+		return ""
 	}
-	return nil
+	return fmt.Sprintf("%s:%d %s", acct.IMAP.Host, acct.IMAP.Port, acct.IMAP.User)
+}
+
+// throttled waits until the time that the server named to the worker before this one.
+func (w *worker) throttled(ctx context.Context) error {
+	st := w.state.Status
+	if w.kind != "" || st.LastError == nil || st.LastError.Kind != FaultThrottled ||
+		st.State != store.StateConnectError && st.State != store.StateDisconnected {
+		return nil
+	}
+	w.kind, w.failures = FaultThrottled, st.Failures
+	return w.pauseFor(ctx, time.Until(st.LastError.Until))
 }
 
 // account is the present configuration.

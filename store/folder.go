@@ -40,6 +40,7 @@ type FolderMeta struct {
 	Audit    time.Time   `json:"audit,omitzero"`
 	Fail     *Failure    `json:"fail,omitempty"`
 	Unlooked bool        `json:"unlooked,omitempty"` // listed and never yet looked at
+	Told     int         `json:"told,omitempty"`     // messages that the first look announced
 	Doubt    *Doubt      `json:"doubt,omitempty"`    // a mass deletion waiting for its second look
 	Resets   []time.Time `json:"resets,omitempty"`   // of the last day
 }
