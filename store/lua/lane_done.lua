@@ -12,7 +12,7 @@ redis.call('XADD', B .. 'log', 'MAXLEN', '~', ARGV[8], '*', 'a', ARGV[7])
 local s = redis.call('HMGET', G, 'streak', 'brk', 'paused', 'cap', 'ssAt', 'wAt', 'probing', 'notBefore', 'rowE', 'rowES', 'errAt', 'recs', 'pending', 'delivered')
 redis.call('HSET', G, 'lastOk', int(now), 'pending', int((tonumber(s[13] or '0') or 0) - removed),
   'delivered', int((tonumber(s[14] or '0') or 0) + removed))
-if ARGV[9] ~= '' and redis.call('EXISTS', B .. 'd:' .. ARGV[9]) == 1 then
+if removed == 1 and ARGV[9] ~= '' and redis.call('EXISTS', B .. 'd:' .. ARGV[9]) == 1 then
   redis.call('HSET', B .. 'd:' .. ARGV[9], 'state', 'delivered', 'ended', int(now))
   redis.call('EXPIRE', B .. 'd:' .. ARGV[9], 86400)
   redis.call('EXPIRE', B .. 'b:' .. ARGV[9], 86400)
