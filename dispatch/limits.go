@@ -46,8 +46,6 @@ func newLimits(cfg Config) *limits {
 // enter waits a moment for a place; ok is false when there was none. leave gives it back
 // and notes how the attempt went.
 func (l *limits) enter(ctx context.Context, route, host string) (leave func(took time.Duration, timeout bool), ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, hostPatience)
-	defer cancel()
 	l.mu.Lock()
 	h := l.hosts[host]
 	if h == nil {
@@ -66,17 +64,12 @@ func (l *limits) enter(ctx context.Context, route, host string) (leave func(took
 			delete(l.hosts, host)
 		}
 	}
-	if slow {
-		select {
-		case l.slow <- struct{}{}:
-		case <-ctx.Done():
-			quit()
-			return nil, false
-		}
+	until := time.Now().Add(hostPatience)
+	if slow && !place(ctx, l.slow, until) {
+		quit()
+		return nil, false
 	}
-	select {
-	case h.slots <- struct{}{}:
-	case <-ctx.Done():
+	if !place(ctx, h.slots, until) {
 		if slow {
 			<-l.slow
 		}
@@ -91,6 +84,25 @@ func (l *limits) enter(ctx context.Context, route, host string) (leave func(took
 		quit()
 		l.note(route, took, timeout)
 	}, true
+}
+
+// place takes one of the places, which are free most of the time: only who must wait for
+// one pays for a timer.
+func place(ctx context.Context, places chan struct{}, until time.Time) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	default:
+	}
+	t := time.NewTimer(time.Until(until))
+	defer t.Stop()
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // note remembers how an attempt went.

@@ -57,6 +57,9 @@ func (p poster) send(ctx context.Context, t target, h http.Header, body []byte, 
 		return x
 	}
 	req.Header = h
+	if len(h.Values("Idempotency-Key"))+len(h.Values("X-Idempotency-Key")) > 0 {
+		req.GetBody = nil // net/http would take them as leave to send the request twice
+	}
 	resp, err := p.transport.RoundTrip(req)
 	if err != nil {
 		x.err = cause(err)

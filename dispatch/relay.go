@@ -179,25 +179,25 @@ func (w *relayWorker) batch(ctx context.Context, shard int) (more bool, err erro
 	if err != nil || len(entries) == 0 {
 		return false, err
 	}
-	evs, err := w.core.store.Entries(ctx, entries)
-	if err != nil {
-		return false, err
-	}
 	routes, err := w.routes(ctx, entries)
 	if err != nil {
 		return false, err
 	}
-
+	known, err := w.known(ctx, routes, entries)
+	if err != nil {
+		return false, err
+	}
 	wanted := map[string][]store.Appending{}
-	known := make(map[eventKey]*events.Event, len(entries))
-	for i, e := range entries {
-		if evs[i] == nil {
+	for _, e := range entries {
+		event := events.Event{Account: string(e.Account), Type: e.Type, Seq: e.Seq}
+		if k := known[eventKey{e.Account, e.Seq}]; k != nil {
+			event = *k
+		} else if routes.needsData(e.Account, e.Type) {
 			w.core.m.deliveries.WithLabelValues("", store.DeliveryDropped, "retention").Inc()
 			w.core.log.Warn("event left the journal before it was relayed", "account", e.Account, "event", e.Type, "seq", e.Seq)
 			continue
 		}
-		known[eventKey{e.Account, e.Seq}] = evs[i]
-		for _, r := range routes.Match(*evs[i]) {
+		for _, r := range routes.Match(event) {
 			wanted[r.ID] = append(wanted[r.ID], store.Appending{
 				Lane: store.AccountLane(e.Account), Pointer: store.Pointer{Feed: e.ID, Seq: e.Seq, Event: e.Type},
 			})
@@ -225,6 +225,32 @@ func (w *relayWorker) batch(ctx context.Context, shard int) (more bool, err erro
 	s.lease.Position, s.renewed, s.fresh = last, time.Now(), true
 	w.core.m.batch.Observe(time.Since(begun).Seconds())
 	return len(entries) == relayBatch, nil
+}
+
+// known reads the events of a batch that a pointer does not tell enough of to match
+// them. The others are not read here, and one of them that has left the journal is found,
+// and its loss counted, by who delivers it.
+func (w *relayWorker) known(ctx context.Context, routes *Routes, entries []store.FeedEntry) (map[eventKey]*events.Event, error) {
+	var read []store.FeedEntry
+	for _, e := range entries {
+		if routes.needsData(e.Account, e.Type) {
+			read = append(read, e)
+		}
+	}
+	if len(read) == 0 {
+		return nil, nil
+	}
+	evs, err := w.core.store.Entries(ctx, read)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[eventKey]*events.Event, len(read))
+	for i, e := range read {
+		if evs[i] != nil {
+			known[eventKey{e.Account, e.Seq}] = evs[i]
+		}
+	}
+	return known, nil
 }
 
 // routes is the snapshot to match against. The event that registers or deletes an account

@@ -42,10 +42,7 @@ func operational(t events.Type) bool {
 // Match are the routes that want an event: the account's own in place of the default.
 // It is a function of the event and the routes.
 func (rs *Routes) Match(e events.Event) []store.Route {
-	r, ok := rs.byID[store.AccountRouteID(store.AccountID(e.Account))]
-	if !ok || e.Account == "" {
-		r, ok = rs.byID[store.DefaultRouteID]
-	}
+	r, ok := rs.of(store.AccountID(e.Account))
 	if !ok || !r.Enabled || !wants(r.Events, e.Type) {
 		return nil
 	}
@@ -53,4 +50,21 @@ func (rs *Routes) Match(e events.Event) []store.Route {
 		return nil
 	}
 	return []store.Route{r}
+}
+
+// needsData says whether Match looks past account and name of such an event.
+func (rs *Routes) needsData(account store.AccountID, t events.Type) bool {
+	r, ok := rs.of(account)
+	return ok && r.InboxNewOnly && t == events.MessageNewType
+}
+
+// of is the account's own route, else the default.
+func (rs *Routes) of(account store.AccountID) (r store.Route, ok bool) {
+	if account != "" {
+		if r, ok = rs.byID[store.AccountRouteID(account)]; ok {
+			return r, true
+		}
+	}
+	r, ok = rs.byID[store.DefaultRouteID]
+	return r, ok
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -100,7 +99,7 @@ func journalEntry(m redis.XMessage) (events.Event, error) {
 	if err != nil {
 		return e, fmt.Errorf("journal entry %s: no date", m.ID)
 	}
-	if err := json.Unmarshal([]byte(x), &e); err != nil {
+	if err := e.UnmarshalJSON([]byte(x)); err != nil { // json.Unmarshal would scan it twice
 		return e, fmt.Errorf("journal entry %s: %w", m.ID, err)
 	}
 	e.Seq, e.Date = seq, events.TimeOf(time.UnixMilli(ms))

@@ -258,6 +258,35 @@ func TestDone(t *testing.T) {
 	})
 }
 
+// A success whose answer was lost is recorded again, and counts once.
+func TestDoneAgain(t *testing.T) {
+	eachLanes(t, func(t *testing.T, l *lanes) {
+		r := l.add("a:x", 2).Released[0]
+		ps := l.begin(r).Pointers
+		f := failed(r, ps[0], store.FailWait)
+		f.Delay, f.Counts, f.Halve = 0, false, false
+		l.fail(f)
+		if turn := l.begin(r); turn.Status != store.LaneRun || !turn.Records {
+			t.Fatalf("second try: %+v", turn)
+		}
+		for range 2 {
+			turn, err := l.s.DoneLane(t.Context(), l.ref, store.Delivered{
+				Lane: r.Lane, Carrier: r.Carrier, Pointer: ps[0], Lease: time.Minute, Want: 16, Log: "{}", LogMax: 50, Record: f.Delivery.ID,
+			})
+			l.ok(err)
+			if turn.Status != store.LaneNext || !slices.Equal(turn.Pointers, ps[1:]) {
+				t.Errorf("%+v", turn)
+			}
+		}
+		if recs := l.rdb.HGet(t.Context(), "{r:default}:gate", "recs").Val(); recs != "0" {
+			t.Errorf("%s deliveries have a record, want 0", recs)
+		}
+		if g := l.gate(); g.Pending != 1 || g.Delivered != 1 {
+			t.Errorf("%+v", g)
+		}
+	})
+}
+
 func TestFailWaits(t *testing.T) {
 	eachLanes(t, func(t *testing.T, l *lanes) {
 		r := l.add("a:x", 2).Released[0]

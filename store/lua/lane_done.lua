@@ -9,13 +9,10 @@ local lane, carrier = ARGV[2], ARGV[3]
 if not owns(lane, carrier) then return reply('stale') end
 local removed = remove(lane, ARGV[4])
 redis.call('XADD', B .. 'log', 'MAXLEN', '~', ARGV[8], '*', 'a', ARGV[7])
-local s = redis.call('HMGET', G, 'streak', 'brk', 'paused', 'cap', 'ssAt', 'wAt', 'probing', 'notBefore', 'rowE', 'rowES', 'errAt', 'recs')
-redis.call('HSET', G, 'lastOk', int(now))
-if removed == 1 then
-  redis.call('HINCRBY', G, 'pending', -1)
-  redis.call('HINCRBY', G, 'delivered', 1)
-end
-if ARGV[9] ~= '' and redis.call('EXISTS', B .. 'd:' .. ARGV[9]) == 1 then
+local s = redis.call('HMGET', G, 'streak', 'brk', 'paused', 'cap', 'ssAt', 'wAt', 'probing', 'notBefore', 'rowE', 'rowES', 'errAt', 'recs', 'pending', 'delivered')
+redis.call('HSET', G, 'lastOk', int(now), 'pending', int((tonumber(s[13] or '0') or 0) - removed),
+  'delivered', int((tonumber(s[14] or '0') or 0) + removed))
+if removed == 1 and ARGV[9] ~= '' and redis.call('EXISTS', B .. 'd:' .. ARGV[9]) == 1 then
   redis.call('HSET', B .. 'd:' .. ARGV[9], 'state', 'delivered', 'ended', int(now))
   redis.call('EXPIRE', B .. 'd:' .. ARGV[9], 86400)
   redis.call('EXPIRE', B .. 'b:' .. ARGV[9], 86400)
