@@ -40,11 +40,11 @@ func TestWorker_push_under_another_uidvalidity_is_not_looked_into(t *testing.T) 
 		d.srv.put("INBOX", "two")
 		d.pass(time.Second)
 		if got := d.took(); len(got) != 0 {
-			t.Fatalf("before the second look: %q", got)
+			d.t.Fatalf("before the second look: %q", got)
 		}
 		d.pass(time.Minute)
 		if got := d.took(); len(got) == 0 || !strings.HasPrefix(got[0], "mailboxReset INBOX") {
-			t.Fatalf("got %q", got)
+			d.t.Fatalf("got %q", got)
 		}
 	})
 }
@@ -58,7 +58,7 @@ func TestWorker_message_that_ends_the_connection_is_passed(t *testing.T) {
 		d.pass(5 * time.Second)
 		got := strings.Join(d.took(), "\n")
 		if !strings.Contains(got, "messageNew INBOX <good> new") || !strings.Contains(got, "incomplete") {
-			t.Fatalf("got %s", got)
+			d.t.Fatalf("got %s", got)
 		}
 	})
 }
@@ -78,10 +78,10 @@ func TestStep_sparse_uids_take_few_questions(t *testing.T) {
 		})
 		d.pass(5 * time.Second)
 		if n := d.srv.commands; n > 2000 {
-			t.Fatalf("%d commands", n)
+			d.t.Fatalf("%d commands", n)
 		}
 		if got := d.took(); len(got) < 4 {
-			t.Fatalf("got %q", got)
+			d.t.Fatalf("got %q", got)
 		}
 	})
 }
@@ -101,7 +101,7 @@ func TestWorker_folder_that_failed_does_not_spin_while_it_waits(t *testing.T) {
 		})
 		d.pass(10 * time.Minute)
 		if n := d.srv.commands; n > 300 {
-			t.Fatalf("%d commands in ten minutes", n)
+			d.t.Fatalf("%d commands in ten minutes", n)
 		}
 	})
 }
@@ -118,7 +118,7 @@ func TestWorker_goodbye_at_once_is_backed_off_from(t *testing.T) {
 		})
 		d.pass(10 * time.Minute)
 		if n := d.srv.dials - before; n > 40 {
-			t.Fatalf("%d logins in ten minutes", n)
+			d.t.Fatalf("%d logins in ten minutes", n)
 		}
 	})
 }
@@ -134,19 +134,19 @@ func TestWorker_throttle_outlasts_a_wish_to_reconnect_and_a_restart(t *testing.T
 		})
 		d.pass(time.Minute)
 		dials := d.srv.dials
-		_, err := d.st.UpdateAccount(t.Context(), denAccount, 0, func(*store.Account) error { return nil })
+		_, err := d.st.UpdateAccount(d.t.Context(), denAccount, 0, func(*store.Account) error { return nil })
 		d.ok(err)
 		d.pass(time.Minute)
 		d.down()
 		d.up()
 		d.pass(time.Minute)
 		if n := d.srv.dials - dials; n != 0 {
-			t.Fatalf("%d logins while the server wants none", n)
+			d.t.Fatalf("%d logins while the server wants none", n)
 		}
 		d.srv.act(func() { d.srv.dialErr = nil })
 		d.pass(20 * time.Minute)
 		if st := d.state().Status.State; st != store.StateConnected {
-			t.Fatalf("state %s", st)
+			d.t.Fatalf("state %s", st)
 		}
 	})
 }
@@ -175,7 +175,7 @@ func TestWorker_store_that_only_reads_costs_the_server_little(t *testing.T) {
 		d.srv.act(func() { d.srv.commands = 0 })
 		d.pass(2 * time.Minute)
 		if n := d.srv.commands; n > 150 {
-			t.Errorf("%d commands in two minutes of a session", n)
+			d.t.Errorf("%d commands in two minutes of a session", n)
 		}
 		d.srv.act(func() {
 			for _, x := range d.srv.sessions {
@@ -185,7 +185,7 @@ func TestWorker_store_that_only_reads_costs_the_server_little(t *testing.T) {
 		dials := d.srv.dials
 		d.pass(2 * time.Minute)
 		if n := d.srv.dials - dials; n > 3 {
-			t.Errorf("%d logins in two minutes", n)
+			d.t.Errorf("%d logins in two minutes", n)
 		}
 		u.on.Store(false)
 		d.pass(time.Minute)
@@ -197,7 +197,7 @@ func TestManager_stall_seen_from_outside_ends_with_the_next_pass(t *testing.T) {
 	bubble(t, true, func(d *den) {
 		d.started()
 		d.pass(time.Minute)
-		d.ok(d.m.stalled(t.Context(), denAccount, d.state(), time.Now().Add(-time.Hour), time.Now()))
+		d.ok(d.m.stalled(d.t.Context(), denAccount, d.state(), time.Now().Add(-time.Hour), time.Now()))
 		d.pass(5 * time.Second)
 		d.expect("accountStalled noAnswer", "accountRecovered")
 	})
