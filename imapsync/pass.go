@@ -358,7 +358,7 @@ func (w *worker) wholePass(ctx context.Context) error {
 // rest waits until there is something to do: in IDLE where the server has it and the
 // main folder is open, else between round trips.
 func (w *worker) rest(ctx context.Context) error {
-	wake := w.wakeAt()
+	wake := w.wakeAt(ctx)
 	m := w.main()
 	if !w.info.Idle || m == nil || w.open != m || w.latched(latchIdle) {
 		return w.poll(ctx, wake)
@@ -417,10 +417,12 @@ func (w *worker) poll(ctx context.Context, wake time.Time) error {
 	return nil
 }
 
-// wakeAt is when the next thing is due: at the latest the next proof of life.
-func (w *worker) wakeAt() time.Time {
+// wakeAt is when the next thing is due: at the latest the next proof of life, often
+// enough that a healthy account never looks stalled.
+func (w *worker) wakeAt(ctx context.Context) time.Time {
 	now := time.Now()
-	wake := now.Add(w.cfg.ProofInterval - time.Duration(rand.Int64N(int64(w.cfg.ProofInterval)/5+1)))
+	proof := min(w.cfg.ProofInterval, w.stallAfter(ctx)/3)
+	wake := now.Add(proof - time.Duration(rand.Int64N(int64(proof)/5+1)))
 	earlier := func(t time.Time) {
 		if !t.IsZero() && t.Before(wake) {
 			wake = t

@@ -96,6 +96,7 @@ type worker struct {
 	failures  int // in a row, for back-off
 	kind      string
 	secondTry bool
+	tried     uint64 // version of the configuration that the last session was opened with
 }
 
 // run watches the account until ctx ends, the lease is lost, or the account is gone;
@@ -204,6 +205,7 @@ func (w *worker) connect(ctx context.Context) error {
 	if acct.IMAP == nil {
 		return errUnwanted
 	}
+	w.tried = acct.Version
 	if w.state.Status.State == store.StateInit || w.state.Status.State == store.StateDisconnected || w.state.Status.State == "" {
 		if err := w.say(ctx, func(st *store.Status, _ teller) { st.State = store.StateConnecting }); err != nil {
 			return err
@@ -480,6 +482,10 @@ func (w *worker) giveUp(ctx context.Context) error {
 // pauseFor waits before the next session, unless one is wanted at once.
 func (w *worker) pauseFor(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
+		return nil
+	}
+	if w.account().Version != w.tried && w.kind != FaultThrottled { // changed since, before there was a wait to end
+		w.failures = 0
 		return nil
 	}
 	until, server := time.Now().Add(d), w.server()

@@ -58,7 +58,8 @@ func feedEntries(msgs []redis.XMessage) ([]FeedEntry, error) {
 }
 
 // Entries reads the events that feed entries point to, in the same order, in one
-// pipeline; nil where the journal no longer has one.
+// pipeline; nil where the journal no longer has one, or has one that cannot be read,
+// which is logged: one broken entry must not stop all behind it.
 func (s *Store) Entries(ctx context.Context, entries []FeedEntry) ([]*events.Event, error) {
 	cmds := make([]*redis.XMessageSliceCmd, len(entries))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -77,7 +78,8 @@ func (s *Store) Entries(ctx context.Context, entries []FeedEntry) ([]*events.Eve
 		}
 		e, err := journalEntry(c.Val()[0])
 		if err != nil {
-			return nil, fmt.Errorf("journal of account %q: %w", entries[i].Account, err)
+			s.log.Error("journal entry unreadable", "account", entries[i].Account, "err", err)
+			continue
 		}
 		evs[i] = &e
 	}

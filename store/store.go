@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -67,9 +68,24 @@ func unavailable(doing string, err error) error {
 	var netErr net.Error
 	if errors.As(err, &netErr) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) || errors.Is(err, context.DeadlineExceeded) ||
-		redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "READONLY") || redis.HasErrorPrefix(err, "OOM") ||
-		redis.HasErrorPrefix(err, "MISCONF") || redis.HasErrorPrefix(err, "CLUSTERDOWN") || redis.HasErrorPrefix(err, "MASTERDOWN") {
+		notNow(err) {
 		return fmt.Errorf("redis %s: %w: %w", doing, ErrUnavailable, err)
 	}
 	return fmt.Errorf("redis %s: %w", doing, err)
+}
+
+// notNow says whether Redis answered that it cannot at the moment: it loads, is full,
+// read-only, busy with a script, without its master, or has too many clients.
+func notNow(err error) bool {
+	for _, prefix := range []string{
+		"LOADING", "READONLY", "OOM", "MISCONF", "BUSY", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "max number of clients",
+	} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	// Redis 6.2 puts what a script ran into behind words of its own.
+	text := err.Error()
+	return strings.HasPrefix(text, "ERR Error running script") &&
+		(strings.Contains(text, "-OOM ") || strings.Contains(text, "-READONLY ") || strings.Contains(text, "-MISCONF "))
 }

@@ -277,7 +277,21 @@ func folderChange(a store.Account) store.Change {
 	}
 }
 
-func testCommit(t *testing.T, s *store.Store, _ redis.UniversalClient) {
+// broken is a pointer to a journal entry that is no event.
+func broken(t *testing.T, s *store.Store, rdb redis.UniversalClient) []store.FeedEntry {
+	t.Helper()
+	a, err := s.CreateAccount(t.Context(), store.Account{ID: "broken"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := rdb.Keys(t.Context(), "*:broken:journal").Val()[0]
+	if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: key, ID: "2-0", Values: []string{"d", "1", "x", "{"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return []store.FeedEntry{{ID: "1-0", Account: a.ID, Seq: 2}}
+}
+
+func testCommit(t *testing.T, s *store.Store, rdb redis.UniversalClient) {
 	a, l := create(t, s)
 	done, err := s.Commit(t.Context(), l, folderChange(a))
 	if err != nil || done.FirstSeq != 2 || done.LastSeq != 3 {
@@ -309,6 +323,11 @@ func testCommit(t *testing.T, s *store.Store, _ redis.UniversalClient) {
 	}
 	evs, err := s.Entries(t.Context(), entries)
 	if err != nil || evs[2].Seq != 3 || evs[2].Type != events.MessageDeletedType || evs[2].Date.Before(evs[0].Date.Time) {
+		t.Errorf("%v, %v", evs, err)
+	}
+
+	// an entry that cannot be read is left out, and costs no other
+	if evs, err := s.Entries(t.Context(), append(entries[:1:1], broken(t, s, rdb)...)); err != nil || evs[0] == nil || evs[1] != nil {
 		t.Errorf("%v, %v", evs, err)
 	}
 
