@@ -1,0 +1,139 @@
+package imapsync
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/postrider/postrider/store"
+)
+
+// watch is the life of a session: pass, rest, and again. It ends with an error.
+func (w *worker) watch(ctx context.Context) error {
+	stale := 0
+	for {
+		err := w.remember(ctx)
+		if err == nil {
+			err = w.pass(ctx)
+		}
+		if err == nil {
+			err = w.openMain(ctx)
+		}
+		if err == nil && !w.hints.Any() {
+			stale = 0
+			err = w.rest(ctx)
+		}
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, store.ErrUnavailable):
+			if err := w.awaitStore(ctx); err != nil {
+				return err
+			}
+		case errors.Is(err, store.ErrStale) && stale < 5:
+			// An answer that was lost, or another writer: what is stored is the truth.
+			stale++
+			if err := w.load(ctx); err != nil && !errors.Is(err, store.ErrUnavailable) {
+				return err
+			}
+			w.dirtyAll()
+		default:
+			return err
+		}
+		select {
+		case <-w.kick:
+		default:
+		}
+	}
+}
+
+// remember reads the state again after the store has gone back behind what it had
+// confirmed. What it forgot is found again, and told under the same ids.
+func (w *worker) remember(ctx context.Context) error {
+	if !w.forgotten.Swap(false) {
+		return nil
+	}
+	if err := w.load(ctx); err != nil {
+		w.forgotten.Store(true)
+		return err
+	}
+	w.dirtyAll()
+	return nil
+}
+
+func (w *worker) dirtyAll() {
+	for _, f := range w.folders {
+		f.dirty = true
+	}
+	w.open = nil
+}
+
+// openMain goes back to the folder that the connection waits in. What changed there
+// meanwhile is found by opening it.
+func (w *worker) openMain(ctx context.Context) error {
+	m := w.main()
+	if m == nil || w.open == m && !w.reopen || m.blocked(time.Now()) {
+		return nil
+	}
+	return w.visit(ctx, m, nil)
+}
+
+// awaitStore waits until the store answers again, keeping the session alive meanwhile,
+// and reads everything anew: a commit that failed may have happened.
+func (w *worker) awaitStore(ctx context.Context) error {
+	// Reading may work where writing does not: only a commit that succeeds ends the waits.
+	pause := min(100*time.Millisecond<<min(w.unwritten, 10), 30*time.Second)
+	w.unwritten++
+	for {
+		if err := wait(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, max(pause, 2*time.Second))
+		err := errLeaseAsked
+		if w.leased() {
+			err = w.load(ctx)
+		}
+		if err == nil {
+			w.dirtyAll()
+			return nil
+		}
+		if !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		if time.Since(w.sess.LastProof()) > w.cfg.ProofInterval/2 {
+			if err := w.sess.Noop(ctx); err != nil && !goesOn(err) {
+				return err
+			}
+		}
+	}
+}
+
+// leased says whether the lease cannot have expired, by our own clock.
+func (w *worker) leased() bool { return time.Now().UnixNano() < w.leaseUntil.Load() }
+
+// commit writes under the lease. Behind a lease that may have expired it does not even
+// try: the fence would refuse it, and the wait for a renewal is the same.
+func (w *worker) commit(ctx context.Context, c store.Change) error {
+	if !w.leased() {
+		return errLeaseAsked
+	}
+	began := time.Now()
+	// A commit in flight is finished, not torn: its answer is worth waiting for.
+	cctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer stop()
+	done, err := w.st.Commit(cctx, w.lease, c)
+	w.met.commit.Observe(time.Since(began).Seconds())
+	if err != nil {
+		return err
+	}
+	w.known.Store(done.LastSeq)
+	w.unwritten = 0
+	for _, e := range c.Events {
+		w.met.events.WithLabelValues(string(e.Data.EventType())).Inc()
+	}
+	if len(c.Events) > 0 {
+		w.activeAt = time.Now()
+	}
+	return nil
+}
