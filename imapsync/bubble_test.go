@@ -434,8 +434,8 @@ func TestWorker_refused_credentials_pause_the_account(t *testing.T) {
 		if got := d.took(); !slices.Contains(got, "accountPaused authenticationFailing") {
 			d.t.Fatalf("got %q", got)
 		}
-		if d.srv.dials > 10 {
-			d.t.Errorf("%d logins", d.srv.dials)
+		if n, _ := d.srv.counted(); n > 10 {
+			d.t.Errorf("%d logins", n)
 		}
 	})
 }

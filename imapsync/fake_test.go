@@ -491,3 +491,10 @@ func (x *fakeSession) Logout(context.Context) error { x.Close(); return nil }
 func (x *fakeSession) Close() { x.once.Do(func() { close(x.dead) }) }
 
 func fakeID(n int) string { return "m" + strconv.Itoa(n) + "@fake" }
+
+// counted reads the logins and commands so far.
+func (s *fakeServer) counted() (dials, commands int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dials, s.commands
+}

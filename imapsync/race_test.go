@@ -77,7 +77,7 @@ func TestStep_sparse_uids_take_few_questions(t *testing.T) {
 			d.srv.commands = 0
 		})
 		d.pass(5 * time.Second)
-		if n := d.srv.commands; n > 2000 {
+		if _, n := d.srv.counted(); n > 2000 {
 			d.t.Fatalf("%d commands", n)
 		}
 		if got := d.took(); len(got) < 4 {
@@ -100,7 +100,7 @@ func TestWorker_folder_that_failed_does_not_spin_while_it_waits(t *testing.T) {
 			d.srv.commands = 0
 		})
 		d.pass(10 * time.Minute)
-		if n := d.srv.commands; n > 300 {
+		if _, n := d.srv.counted(); n > 300 {
 			d.t.Fatalf("%d commands in ten minutes", n)
 		}
 	})
@@ -109,7 +109,7 @@ func TestWorker_folder_that_failed_does_not_spin_while_it_waits(t *testing.T) {
 func TestWorker_goodbye_at_once_is_backed_off_from(t *testing.T) {
 	bubble(t, true, func(d *den) {
 		d.started()
-		before := d.srv.dials
+		before, _ := d.srv.counted()
 		d.srv.act(func() {
 			d.srv.bye = &Error{Kind: ErrBye, Stage: StageCommand, Text: "server shutting down"}
 			for _, x := range d.srv.sessions {
@@ -117,7 +117,7 @@ func TestWorker_goodbye_at_once_is_backed_off_from(t *testing.T) {
 			}
 		})
 		d.pass(10 * time.Minute)
-		if n := d.srv.dials - before; n > 40 {
+		if n, _ := d.srv.counted(); n-before > 40 {
 			d.t.Fatalf("%d logins in ten minutes", n)
 		}
 	})
@@ -133,14 +133,14 @@ func TestWorker_throttle_outlasts_a_wish_to_reconnect_and_a_restart(t *testing.T
 			}
 		})
 		d.pass(time.Minute)
-		dials := d.srv.dials
+		dials, _ := d.srv.counted()
 		_, err := d.st.UpdateAccount(d.t.Context(), denAccount, 0, func(*store.Account) error { return nil })
 		d.ok(err)
 		d.pass(time.Minute)
 		d.down()
 		d.up()
 		d.pass(time.Minute)
-		if n := d.srv.dials - dials; n != 0 {
+		if n, _ := d.srv.counted(); n != dials {
 			d.t.Fatalf("%d logins while the server wants none", n)
 		}
 		d.srv.act(func() { d.srv.dialErr = nil })
@@ -174,7 +174,7 @@ func TestWorker_store_that_only_reads_costs_the_server_little(t *testing.T) {
 		d.pass(time.Second)
 		d.srv.act(func() { d.srv.commands = 0 })
 		d.pass(2 * time.Minute)
-		if n := d.srv.commands; n > 150 {
+		if _, n := d.srv.counted(); n > 150 {
 			d.t.Errorf("%d commands in two minutes of a session", n)
 		}
 		d.srv.act(func() {
@@ -182,9 +182,9 @@ func TestWorker_store_that_only_reads_costs_the_server_little(t *testing.T) {
 				x.Close()
 			}
 		})
-		dials := d.srv.dials
+		dials, _ := d.srv.counted()
 		d.pass(2 * time.Minute)
-		if n := d.srv.dials - dials; n > 3 {
+		if n, _ := d.srv.counted(); n-dials > 3 {
 			d.t.Errorf("%d logins in two minutes", n)
 		}
 		u.on.Store(false)
