@@ -66,14 +66,11 @@ func BenchmarkBurst(b *testing.B) {
 		r.initialized()
 		fill(t, u, n, time.Now())
 		began := time.Now()
-		for {
+		eventually(b, 5*time.Minute, "every event", func() bool {
 			st, err := r.st.State(b.Context(), r.id)
 			r.ok(err)
-			if st.Seq >= uint64(9+n) {
-				break
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
+			return st.Seq >= uint64(9+n)
+		})
 		b.ReportMetric(float64(n)/time.Since(began).Seconds(), "events/s")
 		r.down()
 	}

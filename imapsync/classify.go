@@ -1,6 +1,7 @@
 package imapsync
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -72,13 +73,17 @@ func (e *Error) Error() string {
 			b.WriteString(" " + e.Text)
 		}
 	default:
-		b.WriteString(string(e.Kind))
+		var parts []string
+		if kind := string(e.Kind); e.Command != "" || kind != e.Stage || e.Text == "" && e.Err == nil {
+			parts = append(parts, kind) // not "tls: tls"
+		}
 		if e.Text != "" {
-			b.WriteString(": " + e.Text)
+			parts = append(parts, e.Text)
 		}
 		if e.Err != nil {
-			b.WriteString(": " + e.Err.Error())
+			parts = append(parts, e.Err.Error())
 		}
+		b.WriteString(strings.Join(parts, ": "))
 	}
 	return b.String()
 }
@@ -274,6 +279,8 @@ func classifyTLS(e *Error, f *Fault) {
 		f.Code, f.Response, f.Action = "CERT_UNKNOWN_AUTHORITY", "certificate is signed by an unknown authority", "Give the authority's certificate in tls.ca, or the server's key in tls.pin."
 	case errors.As(err, &record):
 		f.Code, f.Response, f.Action = "TLS_NOT_SPOKEN", "server does not speak TLS on this port", "Use port 993 with secure, or secure: false for STARTTLS."
+	case errors.Is(err, context.DeadlineExceeded):
+		f.Code, f.Response, f.Action = "TLS_HANDSHAKE", "server does not answer the TLS handshake", "Use port 993 with secure, or secure: false for STARTTLS."
 	case e.Code == codeNoSTARTTLS:
 		f.Action = "The server offers no STARTTLS on this port: use port 993 with secure."
 	case err != nil:

@@ -114,6 +114,7 @@ func TestClassify(t *testing.T) {
 		{"unknown authority", handshake(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}), FaultTLS, "tls", "CERT_UNKNOWN_AUTHORITY", "tls", 0},
 		{"pin", handshake(errPin), FaultTLS, "tls", "CERT_NOT_PINNED", "tls", 0},
 		{"no tls there", handshake(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), FaultTLS, "tls", "TLS_NOT_SPOKEN", "tls", 0},
+		{"silent in the handshake", handshake(context.DeadlineExceeded), FaultTLS, "tls", "TLS_HANDSHAKE", "tls", 0},
 		{"old protocol", handshake(errors.New("tls: protocol version not supported")), FaultTLS, "tls", "TLS_HANDSHAKE", "tls", 0},
 		{"starttls refused", &Error{Kind: ErrTLS, Stage: StageTLS, Command: "STARTTLS", Text: "TLS not available"}, FaultTLS, "tls", "", "tls", 0},
 		// A session that worked

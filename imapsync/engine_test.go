@@ -49,10 +49,10 @@ func newRig(t testing.TB, st *store.Store, box imaptest.Mailbox) *rig {
 func (r *rig) register(notifyFrom time.Time) {
 	r.t.Helper()
 	srv := r.box.Server()
-	for srv.Port == 143 { // not listening yet
-		time.Sleep(time.Millisecond)
+	eventually(r.t, 10*time.Second, "the server listens", func() bool {
 		srv = r.box.Server()
-	}
+		return srv.Port != 143
+	})
 	_, err := r.st.CreateAccount(r.t.Context(), store.Account{
 		ID: r.id, NotifyFrom: notifyFrom,
 		IMAP: &store.Server{Host: srv.Host, Port: srv.Port, User: srv.User, Pass: secret.New(srv.Pass), TLS: store.ServerTLS{CA: srv.CA}, Plaintext: srv.CA == ""},
@@ -163,27 +163,54 @@ func line(e events.Event) string {
 // settle, and compares. Events between folders have no promised order: they are sorted.
 func (r *rig) expect(want ...string) {
 	r.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	var got []events.Event
-	for {
-		got = r.journal(r.last)
-		if len(got) >= len(want) || time.Now().After(deadline) {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	// What must not come, would come with the next probes.
-	time.Sleep(2*r.cfg.ProbeInterval + 50*time.Millisecond)
-	got = r.journal(r.last)
-	lines := []string{}
-	for _, e := range got {
-		lines = append(lines, line(e))
-		r.last = e.Seq
-	}
+	poll(20*time.Second, func() bool { return len(r.journal(r.last)) >= len(want) })
+	lines := r.settled()
 	slices.Sort(lines)
 	slices.Sort(want)
 	if d := cmp.Diff(want, lines); d != "" {
 		r.t.Fatalf("events (-want +got):\n%s", d)
+	}
+}
+
+// settled takes the events that came since, after the time in which those that must not
+// come would have come: with the next probes of the folders.
+func (r *rig) settled() []string {
+	r.t.Helper()
+	<-time.After(2*r.cfg.ProbeInterval + 50*time.Millisecond)
+	lines := []string{}
+	for _, e := range r.journal(r.last) {
+		lines = append(lines, line(e))
+		r.last = e.Seq
+	}
+	return lines
+}
+
+// begin registers the account, starts the engine, and takes the events of the baseline.
+func (r *rig) begin() {
+	r.t.Helper()
+	r.register(time.Time{})
+	r.up()
+	r.expect(firstLines()...)
+}
+
+// poll asks until the answer is yes, or the time is over.
+func poll(most time.Duration, ok func() bool) bool {
+	deadline := time.After(most)
+	for !ok() {
+		select {
+		case <-deadline:
+			return false
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return true
+}
+
+// eventually is poll that must succeed.
+func eventually(t testing.TB, most time.Duration, what string, ok func() bool) {
+	t.Helper()
+	if !poll(most, ok) {
+		t.Fatalf("%s: not within %s", what, most)
 	}
 }
 
@@ -196,17 +223,15 @@ func (r *rig) initialized() []events.Event {
 // until waits for an event of a type and takes all events so far.
 func (r *rig) until(want events.Type) []events.Event {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for time.Now().Before(deadline) {
-		got := r.journal(r.last)
-		if slices.ContainsFunc(got, func(e events.Event) bool { return e.Type == want }) {
-			r.last = got[len(got)-1].Seq
-			return got
-		}
-		time.Sleep(5 * time.Millisecond)
+	var got []events.Event
+	if !poll(30*time.Second, func() bool {
+		got = r.journal(r.last)
+		return slices.ContainsFunc(got, func(e events.Event) bool { return e.Type == want })
+	}) {
+		r.t.Fatalf("no %s in %v", want, r.lines())
 	}
-	r.t.Fatalf("no %s in %v", want, r.lines())
-	return nil
+	r.last = got[len(got)-1].Seq
+	return got
 }
 
 func (r *rig) lines() []string {

@@ -27,9 +27,7 @@ func TestEngine_baseline_is_silent_and_says_so(t *testing.T) {
 			_, err := r.box.Append(t.Context(), "INBOX", imaptest.Message(id, id), []string{`\Seen`}, old)
 			r.ok(err)
 		}
-		r.register(time.Time{})
-		r.up()
-		r.expect(firstLines()...)
+		r.begin()
 		r.check()
 		st, err := r.st.State(t.Context(), r.id)
 		r.ok(err)
@@ -41,9 +39,7 @@ func TestEngine_baseline_is_silent_and_says_so(t *testing.T) {
 
 func TestEngine_tells_what_happens_to_messages(t *testing.T) {
 	eachPeer(t, func(t *testing.T, r *rig) {
-		r.register(time.Time{})
-		r.up()
-		r.expect(firstLines()...)
+		r.begin()
 
 		uid := r.put("INBOX", "one@x")
 		r.expect("messageNew INBOX one@x new")
@@ -69,14 +65,12 @@ func TestEngine_tells_what_happens_to_messages(t *testing.T) {
 
 func TestEngine_links_the_halves_of_a_move(t *testing.T) {
 	eachPeer(t, func(t *testing.T, r *rig) {
-		r.register(time.Time{})
-		r.up()
-		r.expect(firstLines()...)
+		r.begin()
 		uid := r.put("INBOX", "one@x")
 		r.expect("messageNew INBOX one@x new")
 		r.ok(r.box.Move(t.Context(), "INBOX", "Archive", uid))
-		time.Sleep(500 * time.Millisecond)
-		got := strings.Join(r.linesAfter(), "\n")
+		poll(20*time.Second, func() bool { return len(r.journal(r.last)) >= 2 })
+		got := strings.Join(r.settled(), "\n")
 		// Whichever half was seen second names the first.
 		first := "messageDeleted INBOX\nmessageNew Archive one@x moved ~INBOX"
 		second := "messageNew Archive one@x existing\nmessageDeleted INBOX ~Archive"
@@ -87,21 +81,9 @@ func TestEngine_links_the_halves_of_a_move(t *testing.T) {
 	})
 }
 
-// linesAfter takes the events that came since.
-func (r *rig) linesAfter() []string {
-	var out []string
-	for _, e := range r.journal(r.last) {
-		out = append(out, line(e))
-		r.last = e.Seq
-	}
-	return out
-}
-
 func TestEngine_tells_of_folders(t *testing.T) {
 	eachPeer(t, func(t *testing.T, r *rig) {
-		r.register(time.Time{})
-		r.up()
-		r.expect(firstLines()...)
+		r.begin()
 		r.ok(r.box.CreateFolder(t.Context(), "Projects"))
 		r.expect("mailboxNew Projects")
 		r.put("Projects", "p@x")
@@ -119,9 +101,7 @@ func TestEngine_tells_of_folders(t *testing.T) {
 
 func TestEngine_new_folder_with_mail_announces_it(t *testing.T) {
 	eachPeer(t, func(t *testing.T, r *rig) {
-		r.register(time.Time{})
-		r.up()
-		r.expect(firstLines()...)
+		r.begin()
 		r.down()
 		r.ok(r.box.CreateFolder(t.Context(), "Neu"))
 		r.put("Neu", "young@x")
@@ -135,9 +115,7 @@ func TestEngine_new_folder_with_mail_announces_it(t *testing.T) {
 
 func TestEngine_mail_that_came_while_down_is_told(t *testing.T) {
 	eachPeer(t, func(t *testing.T, r *rig) {
-		r.register(time.Time{})
-		r.up()
-		r.expect(firstLines()...)
+		r.begin()
 		gone := r.put("INBOX", "gone@x")
 		flagged := r.put("INBOX", "flagged@x")
 		r.expect("messageNew INBOX gone@x new", "messageNew INBOX flagged@x new")
@@ -170,9 +148,7 @@ func TestEngine_uidvalidity_change_resets_without_duplicates(t *testing.T) {
 	eachPeer(t, func(t *testing.T, r *rig) {
 		_, err := r.box.Append(t.Context(), "Archive", imaptest.Message("old@x", "old@x"), nil, time.Now().Add(-72*time.Hour))
 		r.ok(err)
-		r.register(time.Time{})
-		r.up()
-		r.expect(firstLines()...)
+		r.begin()
 		r.put("Archive", "known@x")
 		r.expect("messageNew Archive known@x new")
 		r.down()
@@ -180,7 +156,8 @@ func TestEngine_uidvalidity_change_resets_without_duplicates(t *testing.T) {
 		r.ok(r.box.ResetUIDValidity(t.Context(), "Archive"))
 		r.up()
 		r.until(events.MailboxResetType)
-		time.Sleep(500 * time.Millisecond)
+		poll(20*time.Second, func() bool { return strings.Contains(strings.Join(r.lines(), "\n"), "unseen@x") })
+		r.settled()
 		var rest []string
 		for _, l := range r.lines() {
 			if strings.Contains(l, "Archive") {
@@ -191,7 +168,6 @@ func TestEngine_uidvalidity_change_resets_without_duplicates(t *testing.T) {
 		if got := strings.Join(rest, "\n"); got != want {
 			t.Fatalf("got:\n%s\nwant:\n%s", got, want)
 		}
-		r.last = r.journal(0)[len(r.journal(0))-1].Seq
 		r.put("Archive", "after@x")
 		r.expect("messageNew Archive after@x new")
 		r.check()
@@ -226,9 +202,7 @@ func TestEngine_wrong_password_is_one_event(t *testing.T) {
 
 func TestEngine_lost_state_is_no_flood(t *testing.T) {
 	eachPeer(t, func(t *testing.T, r *rig) {
-		r.register(time.Time{})
-		r.up()
-		r.expect(firstLines()...)
+		r.begin()
 		r.put("INBOX", "one@x")
 		r.expect("messageNew INBOX one@x new")
 		r.down()

@@ -179,7 +179,8 @@ func (c *Config) problems() []problem {
 		if addr == "" && key == "api.metricsListen" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(addr); err != nil {
+		_, port, err := net.SplitHostPort(addr)
+		if _, perr := net.LookupPort("tcp", port); err != nil || perr != nil {
 			bad(key, "%q: must be host:port, such as 127.0.0.1:3000", addr)
 		}
 	}
@@ -241,7 +242,9 @@ func (c *Config) problems() []problem {
 		bad("webhook.slowShare", "must be above 0 and at most 1")
 	}
 	if _, err := egress.New(egress.Policy{Name: c.Egress.Policy, Allow: c.Egress.Allow}); err != nil {
-		bad("egress", "%w", err)
+		for line := range strings.Lines(err.Error()) { // joined: one problem a line
+			bad("egress", "%s", strings.TrimSpace(line))
+		}
 	}
 	return list
 }

@@ -69,7 +69,7 @@ func (f field) isSecret() bool {
 func (f field) set(words []string) error {
 	if !f.isList() {
 		if len(words) != 1 {
-			return errors.New("must be one value, not a list")
+			return errNotList
 		}
 		return setScalar(f.v, words[0])
 	}

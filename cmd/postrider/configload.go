@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -111,15 +113,20 @@ func (l *loaded) readFile(file string) []error {
 			bad(n, "%s must hold keys", cmp.Or(strings.TrimSuffix(prefix, "."), "the file"))
 			return
 		}
+		groups := map[string]int{} // line
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			k, v := n.Content[i], n.Content[i+1]
 			key := prefix + k.Value
 			f, leaf := byKey[key]
 			switch {
+			case groups[key] != 0:
+				bad(k, "%s is here twice (%s:%d)", key, file, groups[key])
+				continue
 			case !leaf && !isGroup(byKey, key):
-				bad(k, "unknown key %s%s", key, nearest(byKey, key))
+				bad(k, "unknown key %s%s", key, nearest(maps.Keys(byKey), key))
 				continue
 			case !leaf:
+				groups[key] = k.Line
 				walk(key+".", v)
 				continue
 			case l.sources[key] != "":
@@ -131,6 +138,9 @@ func (l *loaded) readFile(file string) []error {
 			}
 			l.sources[key] = fmt.Sprintf("%s:%d", file, k.Line)
 			words, err := nodeWords(v)
+			if err == nil && v.Kind == yaml.SequenceNode && !f.isList() {
+				err = errNotList
+			}
 			if err == nil {
 				err = f.set(words)
 			}
@@ -145,6 +155,8 @@ func (l *loaded) readFile(file string) []error {
 	walk("", doc.Content[0])
 	return errs
 }
+
+var errNotList = errors.New("must be one value, not a list")
 
 func nodeWords(n *yaml.Node) ([]string, error) {
 	switch n.Kind {
@@ -202,7 +214,7 @@ func (l *loaded) readEnv(env []string) []error {
 			}
 		}
 		if !ok {
-			errs = append(errs, fmt.Errorf("unknown variable %s%s", name, nearest(byEnv, name)))
+			errs = append(errs, fmt.Errorf("unknown variable %s%s", name, nearest(maps.Keys(byEnv), name)))
 			continue
 		}
 		if other, twice := from[f.key]; twice {
@@ -232,7 +244,7 @@ func readBounded(file string) ([]byte, error) {
 }
 
 // nearest offers the known name that a typing error was probably meant to be.
-func nearest(known map[string]field, name string) string {
+func nearest(known iter.Seq[string], name string) string {
 	best, distance := "", 4
 	for k := range known {
 		if d := editDistance(strings.ToLower(k), strings.ToLower(name)); d < distance || d == distance && k < best {

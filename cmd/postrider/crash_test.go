@@ -206,22 +206,12 @@ func TestCrash_redis_loses_the_end_of_its_file(t *testing.T) {
 	hook := newReceiver(t)
 	redis := storetest.NewServer(t)
 	user := imaptest.StartDovecot(t).User("power", "secret")
-	for i := range 100 { // the baseline, which must stay silent
-		id := fmt.Sprintf("old%d@power.example", i)
-		if _, err := user.Append(t.Context(), "Archive", imaptest.Message(id, id), nil, time.Now().Add(-time.Hour)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	appendMany(t, user, "Archive", "old%d@power.example", 100, time.Now().Add(-time.Hour)) // the baseline, which must stay silent
 	s := startServe(t, loopbackEnv("POSTRIDER_REDIS_URL="+redis.URL()))
 	s.register("power", user.Server(), hook.URL)
 	s.awaitEvent("power", "accountInitialized", 30*time.Second)
 	const n = 200
-	for i := range n {
-		id := fmt.Sprintf("m%d@power.example", i)
-		if _, err := user.Append(t.Context(), "INBOX", imaptest.Message(id, id), nil, time.Now()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	appendMany(t, user, "INBOX", "m%d@power.example", n, time.Now())
 	eventually(t, 30*time.Second, "every message in the journal", func() bool { return count(s.journal("power"), "messageNew") == n })
 	before := map[uint32]string{}
 	for _, e := range s.journal("power") {
@@ -290,12 +280,7 @@ func TestCrash_redis_loses_an_account_s_state(t *testing.T) {
 	hook := newReceiver(t)
 	redis := storetest.NewServer(t)
 	user := imaptest.StartDovecot(t).User("lost", "secret")
-	for i := range 200 {
-		id := fmt.Sprintf("old%d@lost.example", i)
-		if _, err := user.Append(t.Context(), "INBOX", imaptest.Message(id, id), nil, time.Now().Add(-time.Hour)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	appendMany(t, user, "INBOX", "old%d@lost.example", 200, time.Now().Add(-time.Hour))
 	s := startServe(t, loopbackEnv("POSTRIDER_REDIS_URL="+redis.URL()))
 	s.register("lost", user.Server(), hook.URL)
 	s.awaitEvent("lost", "accountInitialized", 30*time.Second)
@@ -331,4 +316,15 @@ func count(list []journalled, event string) int {
 		}
 	}
 	return n
+}
+
+// appendMany puts n messages into a folder, whose Message-IDs are format with 0 to n-1.
+func appendMany(t *testing.T, user *imaptest.DovecotUser, folder, format string, n int, date time.Time) {
+	t.Helper()
+	for i := range n {
+		id := fmt.Sprintf(format, i)
+		if _, err := user.Append(t.Context(), folder, imaptest.Message(id, id), nil, date); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hibiken/asynqmon"
@@ -120,6 +121,9 @@ func processName() string {
 func (d *daemon) listen(ctx context.Context) (err error) {
 	open := func(key, addr string) (net.Listener, error) {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("%s: %w: stop what listens there, or choose another address", key, err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
@@ -180,7 +184,7 @@ func (d *daemon) openStore(ctx context.Context, p *program) (err error) {
 		warnings, err := d.store.Check(ctx, d.cfg.Redis.AllowUnsafe)
 		d.warnings = append(d.warnings, warnings...)
 		if errors.Is(err, store.ErrUnsafe) {
-			return unsafeError{what: "this Redis would lose what is entrusted to it", err: err, mend: "mend its configuration, or accept the loss with redis.allowUnsafe: true"}
+			return unsafeError{what: err.Error(), mend: "mend its configuration, or accept the loss with redis.allowUnsafe: true"}
 		}
 		if err != nil {
 			return err
@@ -192,7 +196,7 @@ func (d *daemon) openStore(ctx context.Context, p *program) (err error) {
 		}
 		if errors.Is(err, secret.ErrNoKey) {
 			return unsafeError{
-				what: "Redis holds credentials that were sealed with a key that is not here", err: err,
+				what: err.Error(),
 				mend: "put the secrets.key that belongs to this Redis back (secrets.keyFile, secrets.keys); without it the credentials are lost",
 			}
 		}

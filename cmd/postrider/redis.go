@@ -142,13 +142,17 @@ const startPatience = 10 * time.Second
 func answers(ctx context.Context, client redis.UniversalClient) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
+	var last error // that is not our own impatience
 	for {
 		err := client.Ping(ctx).Err()
 		if err == nil || redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "NOPERM") {
 			return err
 		}
+		if last == nil || !errors.Is(err, context.DeadlineExceeded) {
+			last = err
+		}
 		if wait(ctx, 200*time.Millisecond) != nil {
-			return err
+			return last
 		}
 	}
 }

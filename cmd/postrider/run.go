@@ -120,8 +120,14 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 			continue
 		}
 		p := &program{args: args[1:], env: env, stdin: stdin, stdout: stdout, stderr: stderr}
-		err := c.run(ctx, p, flags(c, stderr))
-		if code := exitCode(err); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+		fs.SetOutput(io.Discard) // parse returns what is wrong; help is printed below
+		err := c.run(ctx, p, fs)
+		if errors.Is(err, flag.ErrHelp) {
+			help(stdout, c, fs)
+			return exitDone
+		}
+		if code := exitCode(err); err != nil {
 			if _, quiet := errors.AsType[exitStatus](err); !quiet && code != exitInterrupted {
 				fmt.Fprintf(stderr, "postrider %s: %v\n", c.name, err)
 			}
@@ -129,7 +135,11 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		}
 		return exitDone
 	}
-	fmt.Fprintf(stderr, "postrider: there is no command %q\n\n", args[0])
+	var names []string
+	for _, c := range commands() {
+		names = append(names, c.name)
+	}
+	fmt.Fprintf(stderr, "postrider: there is no command %q%s\n\n", args[0], nearest(slices.Values(names), args[0]))
 	usage(stderr)
 	return exitUsage
 }
@@ -142,16 +152,12 @@ func usage(w io.Writer) {
 	fmt.Fprintf(w, "\npostrider <command> -h shows its flags and an example.\n")
 }
 
-// flags makes the flag set of a command. Its problems are usageErrors by parse.
-func flags(c command, stderr io.Writer) *flag.FlagSet {
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.Usage = func() {
-		fmt.Fprintf(stderr, "usage: postrider %s %s\n\n%s\n\n", c.name, c.args, c.about)
-		fs.PrintDefaults()
-		fmt.Fprintf(stderr, "\nexample: %s\n", c.example)
-	}
-	return fs
+// help prints what was asked for with -h: the flags that the command has defined.
+func help(w io.Writer, c command, fs *flag.FlagSet) {
+	fmt.Fprintf(w, "usage: postrider %s %s\n\n%s\n\n", c.name, c.args, c.about)
+	fs.SetOutput(w)
+	fs.PrintDefaults()
+	fmt.Fprintf(w, "\nexample: %s\n", c.example)
 }
 
 // parse reads flags and refuses what is left over, unless rest allows it.
@@ -160,7 +166,7 @@ func parse(fs *flag.FlagSet, args []string, rest int) error {
 		if errors.Is(err, flag.ErrHelp) {
 			return err
 		}
-		return usageError{err}
+		return usagef("%w; postrider %s -h shows the flags", err, fs.Name())
 	}
 	if fs.NArg() > rest {
 		return usagef("%q is one argument too many", fs.Arg(rest))

@@ -23,12 +23,12 @@ func TestRunUsage(t *testing.T) {
 		{nil, exitUsage, "usage: postrider"},
 		{[]string{"help"}, exitDone, "check-config"},
 		{[]string{"--help"}, exitDone, "check-config"},
-		{[]string{"sevre"}, exitUsage, `no command "sevre"`},
+		{[]string{"sevre"}, exitUsage, `no command "sevre": did you mean serve?`},
 		{[]string{"serve", "-h"}, exitDone, "example: postrider serve"},
 		{[]string{"demo", "-h"}, exitDone, "example: postrider demo"},
 		{[]string{"tail", "-h"}, exitDone, "example: postrider tail"},
 		{[]string{"token", "-h"}, exitDone, "example: postrider token create"},
-		{[]string{"serve", "--nonsense"}, exitUsage, "nonsense"},
+		{[]string{"serve", "--nonsense"}, exitUsage, "-nonsense; postrider serve -h shows the flags"},
 		{[]string{"serve", "now"}, exitUsage, `"now" is one argument too many`},
 		{[]string{"serve", "--ephemeral", "--roles", "send"}, exitUsage, `"send"`},
 		{[]string{"token"}, exitUsage, "create, list or revoke"},
@@ -45,6 +45,9 @@ func TestRunUsage(t *testing.T) {
 		code, stdout, stderr := runHere(t, env, "", c.args...)
 		if code != c.code || !strings.Contains(stdout+stderr, c.want) {
 			t.Errorf("%v: exit %d, want %d and %q:\n%s%s", c.args, code, c.code, c.want, stdout, stderr)
+		}
+		if asked := code == exitDone; (stderr == "") != asked || (stdout != "") != asked {
+			t.Errorf("%v: what is asked for goes to stdout, what is wrong to stderr:\n%s%s", c.args, stdout, stderr)
 		}
 	}
 }

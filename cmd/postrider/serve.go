@@ -125,7 +125,14 @@ func (d *daemon) banner(p *program, dir *dataDirectory) error {
 		line("signing", "%s  signs webhooks, shown once as well", d.hookKey)
 	}
 	if d.web != nil {
-		line("next", "postrider tail%s", map[bool]string{true: " --url " + d.url() + " --token …"}[dir == nil])
+		next := "postrider tail"
+		switch {
+		case dir == nil:
+			next += " --url " + d.url() + " --token …"
+		case d.cfg.DataDir != "": // not where tail looks by itself
+			next += " --data " + dir.path
+		}
+		line("next", "%s", next)
 	}
 	_, err := fmt.Fprint(p.stdout, b.String())
 	return err

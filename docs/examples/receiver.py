@@ -53,7 +53,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         delivery = self.headers.get("webhook-id")
         if bad or delivery in seen:
-            print("refused: signature does not fit", bad) if bad else print("again:", delivery)
+            print("refused: signature does not fit" if bad else "again:", bad or delivery, flush=True)
             return
         seen.add(delivery)
         event = json.loads(body)
