@@ -121,6 +121,9 @@ func saysLists(lines string) func(*hostilePeer, net.Conn) {
 				if err == nil {
 					_, err = br.ReadString('\n')
 				}
+				if err != nil {
+					return
+				}
 			}
 			answer := tag + " OK done\r\n"
 			switch verb, _, _ := strings.Cut(rest, " "); strings.ToUpper(verb) {
