@@ -11,11 +11,13 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/store/secret"
 )
 
@@ -90,6 +92,11 @@ func settingKeys() map[string]setting {
 			if len(v) > 200 {
 				return errors.New("must be at most 200 names")
 			}
+			for i, name := range v {
+				if !namesEvents(name) {
+					return fmt.Errorf("entry %d names no event of this version: give names, *, a beginning like message*, or !name to leave one out", i+1)
+				}
+			}
 			if s.WebhookEvents = v; v == nil { // null: unset, which means all
 				s.WebhookEvents = DefaultSettings().WebhookEvents
 			}
@@ -135,6 +142,15 @@ func settingKeys() map[string]setting {
 		"newFolderLimit":  number(0, 1_000_000, func(s *Settings) *int { return &s.NewFolderLimit }),
 		"authFailingDays": number(1, 365, func(s *Settings) *int { return &s.AuthFailingDays }),
 	}
+}
+
+// namesEvents says whether a selector (a name, *, name*, or one of them behind !) fits any
+// event there is. One that fits none would deliver nothing and say nothing.
+func namesEvents(selector string) bool {
+	name, prefix := strings.CutSuffix(strings.TrimPrefix(selector, "!"), "*")
+	return slices.ContainsFunc(events.All(), func(t events.Type) bool {
+		return string(t) == name || prefix && strings.HasPrefix(string(t), name)
+	})
 }
 
 func number(low, high int, at func(*Settings) *int) setting {

@@ -719,6 +719,17 @@ func testSettings(t *testing.T, s *store.Store, _ redis.UniversalClient) {
 			t.Errorf("%s: %v", key, err)
 		}
 	}
+	for selector, want := range map[string]bool{
+		"messageNew": true, "*": true, "message*": true, "!messageUpdated": true, "!webhook*": true, "mesageNew": false, "": false, "typo*": false, "!": false,
+	} {
+		b, err := json.Marshal([]string{selector})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.UpdateSettings(t.Context(), map[string]json.RawMessage{"webhookEvents": b}); (err == nil) != want {
+			t.Errorf("webhookEvents [%q]: %v", selector, err)
+		}
+	}
 	updated, err := s.UpdateSettings(t.Context(), map[string]json.RawMessage{
 		"webhooks": json.RawMessage(`"https://u:p@h.example/?k=v"`), "webhookEvents": json.RawMessage(`["messageNew"]`), "stallAfter": json.RawMessage(`900`),
 	})
