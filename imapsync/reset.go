@@ -72,7 +72,7 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	}
 	m := store.FolderMeta{
 		Version: old.Version, Incarnation: old.Incarnation + 1, UIDValidity: s.sel.UIDValidity, UIDNext: max(s.sel.UIDNext, 1),
-		ModSeq: s.sel.ModSeq, Look: look, Audit: old.Audit, Told: old.Told,
+		ModSeq: s.sel.ModSeq, Look: look, Told: old.Told,
 		Resets: append(slices.DeleteFunc(slices.Clone(old.Resets), func(t time.Time) bool {
 			return time.Since(t) > 24*time.Hour
 		}), time.Now().UTC()),

@@ -37,11 +37,9 @@ type FolderMeta struct {
 	Baseline *Baseline   `json:"baseline,omitempty"`
 	Pending  []Pending   `json:"pend,omitempty"`
 	Scan     Scan        `json:"scan,omitzero"`
-	Audit    time.Time   `json:"audit,omitzero"`
 	Fail     *Failure    `json:"fail,omitempty"`
 	Unlooked bool        `json:"unlooked,omitempty"` // listed and never yet looked at
 	Told     int         `json:"told,omitempty"`     // messages that the first look announced
-	Doubt    *Doubt      `json:"doubt,omitempty"`    // a mass deletion waiting for its second look
 	Resets   []time.Time `json:"resets,omitempty"`   // of the last day
 }
 
@@ -86,12 +84,6 @@ type Failure struct {
 	Reason   string    `json:"reason"`
 	Response string    `json:"response,omitempty"`
 	Said     bool      `json:"said,omitempty"` // mailboxStalled was said
-}
-
-// Doubt is a deletion too large to be believed at first sight.
-type Doubt struct {
-	Since time.Time `json:"since"`
-	Gone  int       `json:"gone"`
 }
 
 // Replace keeps Count, Blocks and Sum true when block idx, which held old messages,
