@@ -20,6 +20,7 @@ demo: build ## everything in one process, nothing kept
 
 test: ## all tests with the race detector, and what was skipped
 	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd
+	@.ci/peers.sh
 	@.ci/test.sh
 
 lint: ## formatting, vet, staticcheck, go fix

@@ -39,6 +39,9 @@ func eachServer(t *testing.T, f func(*testing.T, sessionServer)) {
 	t.Run("dovecot", func(t *testing.T) {
 		f(t, sessionServer{name: "dovecot", box: imaptest.StartDovecot(t).User("jo", "secret"), secure: true, condStore: true, roles: "extension"})
 	})
+	t.Run("cyrus", func(t *testing.T) {
+		f(t, sessionServer{name: "cyrus", box: imaptest.StartCyrus(t).User("jo", "secret"), secure: true, condStore: true, roles: "extension"})
+	})
 }
 
 func (s sessionServer) account() store.Server {

@@ -1,5 +1,5 @@
-// Package imaptest holds IMAP servers for tests and for the demo: one in memory, a
-// real Dovecot, and scripted ones that say whatever a test wants; with a second client
+// Package imaptest holds IMAP servers for tests and for the demo: one in memory, real
+// ones (Dovecot, Cyrus), and scripted ones that say whatever a test wants; with a second client
 // that acts on a mailbox as another mail program would, and a reader of a server's
 // state that shares no code with the engine it judges.
 //
@@ -7,8 +7,8 @@
 // package: what takes a TB takes any *testing.T.
 //
 // Goroutines: Memory has those of its listeners and connections, joined by Close; a
-// Script one per connection, joined by its cleanup; Dovecot is a child process, ended
-// with the test.
+// Script one per connection, joined by its cleanup; a real server is a child process
+// with its children, ended with the test.
 package imaptest
 
 import (

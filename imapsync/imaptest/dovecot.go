@@ -4,30 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
-	"time"
 )
 
 // Dovecot is a private Dovecot 2.3 on free ports of the loopback, with its mail in a
 // temporary directory (maildir) and its users in a file. It is stopped with the test.
 type Dovecot struct {
-	t    TB
-	dir  string
-	port int // plain, with STARTTLS
-	tls  int // implicit TLS
-	ca   string
-
-	mu    sync.Mutex
-	cmd   *exec.Cmd
-	ended chan struct{}
+	child     // its port takes STARTTLS
+	tls   int // implicit TLS
+	ca    string
 }
 
 // StartDovecot starts one, or skips the test where it is not installed (fails it where
@@ -35,23 +26,11 @@ type Dovecot struct {
 func StartDovecot(t TB) *Dovecot {
 	t.Helper()
 	if _, err := exec.LookPath("dovecot"); err != nil {
-		const missing = "needs dovecot: make test, or apt-get install dovecot-imapd"
-		if os.Getenv("POSTRIDER_TEST_REQUIRE") == "all" {
-			t.Fatalf(missing)
-		}
-		t.Skipf(missing)
+		absent(t, "needs dovecot: make test, or apt-get install dovecot-imapd")
 	}
-	// Short, because a unix socket's path has 108 bytes, and open, because Dovecot's
-	// processes run as another user than we.
-	dir, err := os.MkdirTemp("/tmp", "pdc")
-	if err != nil {
-		t.Fatalf("dovecot: %v", err)
-	}
-	d := &Dovecot{t: t, dir: dir}
-	t.Cleanup(func() {
-		d.Stop()
-		_ = os.RemoveAll(dir)
-	})
+	d := &Dovecot{child: child{t: t, name: "dovecot", logs: []string{"dovecot.log"}}}
+	d.makeDir(nil)
+	d.command = func() *exec.Cmd { return exec.Command("dovecot", "-F", "-c", filepath.Join(d.dir, "dovecot.conf")) }
 	if err := d.configure(); err != nil {
 		t.Fatalf("dovecot: %v", err)
 	}
@@ -59,90 +38,12 @@ func StartDovecot(t TB) *Dovecot {
 	return d
 }
 
-// Start starts it, again after Stop, on the same ports with the same mail, and waits
-// until it greets.
-func (d *Dovecot) Start() {
-	d.t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cmd != nil {
-		return
-	}
-	cmd := exec.Command("dovecot", "-F", "-c", filepath.Join(d.dir, "dovecot.conf"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that Stop reaches the processes that hold connections
-	if err := cmd.Start(); err != nil {
-		d.t.Fatalf("dovecot: start: %v", err)
-	}
-	ended := make(chan struct{})
-	go func() { // ends with the process, which Stop ends
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	d.cmd, d.ended = cmd, ended
-	for deadline := time.Now().Add(15 * time.Second); ; {
-		if greets(net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port))) {
-			return
-		}
-		select {
-		case <-ended:
-			d.t.Fatalf("dovecot: ended at once: %s", d.Log())
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			d.t.Fatalf("dovecot: does not greet: %s", d.Log())
-		}
-	}
-}
-
-// greets says whether an IMAP server answers there.
-func greets(addr string) bool {
-	c, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-	buf := make([]byte, 4)
-	n, _ := c.Read(buf)
-	return strings.HasPrefix(string(buf[:n]), "* OK")
-}
-
-// Stop ends it with all its connections; Start brings it back.
-func (d *Dovecot) Stop() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cmd == nil {
-		return
-	}
-	_ = d.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-d.ended:
-	case <-time.After(10 * time.Second):
-		_ = d.cmd.Process.Kill()
-		<-d.ended
-	}
-	_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
-	d.cmd = nil
-}
-
-// Log is what it wrote, for a failing test.
-func (d *Dovecot) Log() string {
-	b, err := os.ReadFile(filepath.Join(d.dir, "dovecot.log"))
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
-}
-
 // User adds a user and returns the mailbox; its Server is the plain port with STARTTLS.
 // A name given again changes the password.
 func (d *Dovecot) User(name, pass string) *DovecotUser {
 	d.t.Helper()
 	d.SetPassword(name, pass)
-	u := &DovecotUser{d: d, driver: &driver{user: name, pass: pass, dial: func(ctx context.Context) (net.Conn, error) {
-		var nd net.Dialer
-		return nd.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port)))
-	}}}
+	u := &DovecotUser{d: d, driver: &driver{user: name, pass: pass, dial: d.dial}}
 	d.t.Cleanup(u.driver.close)
 	return u
 }

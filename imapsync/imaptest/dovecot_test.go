@@ -10,6 +10,7 @@ import (
 func TestMailbox(t *testing.T) {
 	t.Run("memory", func(t *testing.T) { testMailbox(t, StartMemory(t), false) })
 	t.Run("dovecot", func(t *testing.T) { testMailbox(t, StartDovecot(t).User("jo", "secret"), true) })
+	t.Run("cyrus", func(t *testing.T) { testMailbox(t, StartCyrus(t).User("jo", "secret"), true) })
 }
 
 func testMailbox(t *testing.T, m Mailbox, keepsUIDs bool) {

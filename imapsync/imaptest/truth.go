@@ -21,12 +21,18 @@ type truth struct {
 	tag int
 }
 
-func readTruth(c net.Conn, user, pass string) (map[string]Folder, error) {
+func login(c net.Conn, user, pass string) (*truth, error) {
 	t := &truth{c: c, br: bufio.NewReader(c)}
 	if _, err := t.line(); err != nil {
 		return nil, fmt.Errorf("truth: greeting: %w", err)
 	}
-	if _, err := t.do("LOGIN " + quoted(user) + " " + quoted(pass)); err != nil {
+	_, err := t.do("LOGIN " + quoted(user) + " " + quoted(pass))
+	return t, err
+}
+
+func readTruth(c net.Conn, user, pass string) (map[string]Folder, error) {
+	t, err := login(c, user, pass)
+	if err != nil {
 		return nil, err
 	}
 	lines, err := t.do(`LIST "" "*"`)

@@ -23,6 +23,7 @@ import (
 func eachServer(t *testing.T, f func(*testing.T, imaptest.Mailbox)) {
 	t.Run("memory", func(t *testing.T) { f(t, imaptest.StartMemory(t)) })
 	t.Run("dovecot", func(t *testing.T) { f(t, imaptest.StartDovecot(t).User("jo", "secret")) })
+	t.Run("cyrus", func(t *testing.T) { f(t, imaptest.StartCyrus(t).User("jo", "secret")) })
 }
 
 func options(box imaptest.Mailbox) wire.Options {
