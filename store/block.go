@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
-	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -17,21 +16,24 @@ import (
 //	version byte (1) · column mask byte · uvarint count · columns · CRC32C, little endian
 //
 // Columns in the order of their bits: 1 UIDs (delta uvarints from the block's first
-// possible UID), 2 flags (a table of keywords, a table of flag sets over system bits
-// and keywords, one set number a message). Bits 4 and up are for columns to come; a
-// block with one that we do not know is ErrCorrupt, never misread.
+// possible UID), 2 flags, and those of columns.go, each there only where a message has
+// something to put into it. A block with a bit that we do not know is ErrCorrupt, never
+// misread.
 const (
 	blockVersion = 1
-	columnUID    = 1 << 0
-	columnFlags  = 1 << 1
 
-	maxKeywords = 2000     // flags of all messages of a block that are no system flags
+	columnUID       = 1 << 0
+	columnFlags     = 1 << 1
+	columnEmailID   = 1 << 2
+	columnThreadID  = 1 << 3
+	columnLabels    = 1 << 4
+	columnPrint     = 1 << 5
+	columnMessageID = 1 << 6
+	columnsKnown    = 1<<7 - 1
+
+	maxKeywords = 2000     // words of a column of sets that are no system flags
 	maxBlock    = 16 << 20 // decompressed; a full block with odd keywords stays far below
 )
-
-// systemFlags are the flags of RFC 9051 section 2.3.2 in bit order. The order is part
-// of the stored format.
-var systemFlags = [...]string{`\Answered`, `\Flagged`, `\Deleted`, `\Seen`, `\Draft`}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -55,7 +57,8 @@ var coder = sync.OnceValue(func() (c struct {
 // encodeBlock writes the messages of block idx: ascending UIDs, all of this block.
 func encodeBlock(idx uint32, recs []Record) ([]byte, error) {
 	b := make([]byte, 0, 2*len(recs)+64)
-	b = append(b, blockVersion, columnUID|columnFlags)
+	mask := columnsOf(recs)
+	b = append(b, blockVersion, mask)
 	b = binary.AppendUvarint(b, uint64(len(recs)))
 	last := uint64(idx) * blockSize
 	for i, r := range recs {
@@ -65,76 +68,17 @@ func encodeBlock(idx uint32, recs []Record) ([]byte, error) {
 		b = binary.AppendUvarint(b, uint64(r.UID)-last)
 		last = uint64(r.UID)
 	}
-	b, err := appendFlags(b, recs)
+	b, err := appendColumns(b, mask, recs)
 	if err != nil {
 		return nil, fmt.Errorf("block %d: %w", idx, err)
 	}
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	return coder().enc.EncodeAll(b, nil), nil
+	return sealBlock(b), nil
 }
 
-// appendFlags writes the flags column.
-func appendFlags(b []byte, recs []Record) ([]byte, error) {
-	var (
-		keywords  []string
-		keywordNo = map[string]int{}
-		sets      []byte
-		setNo     = map[string]int{}
-		column    = make([]int, len(recs))
-	)
-	var prev []string
-	for i, r := range recs {
-		if i > 0 && slices.Equal(prev, r.Flags) {
-			column[i] = column[i-1]
-			continue
-		}
-		prev = r.Flags
-		var bits byte
-		var words []int
-		for _, f := range r.Flags {
-			if n := slices.Index(systemFlags[:], f); n >= 0 {
-				bits |= 1 << n
-				continue
-			}
-			n, ok := keywordNo[f]
-			if !ok {
-				n = len(keywords)
-				keywordNo[f] = n
-				keywords = append(keywords, f)
-			}
-			words = append(words, n)
-		}
-		slices.Sort(words)
-		words = slices.Compact(words)
-		set := binary.AppendUvarint([]byte{bits}, uint64(len(words)))
-		for _, w := range words {
-			set = binary.AppendUvarint(set, uint64(w))
-		}
-		n, ok := setNo[string(set)]
-		if !ok {
-			n = len(setNo)
-			setNo[string(set)] = n
-			sets = append(sets, set...)
-		}
-		column[i] = n
-	}
-	if len(keywords) > maxKeywords {
-		return nil, fmt.Errorf("%d keywords, at most %d", len(keywords), maxKeywords)
-	}
-	b = binary.AppendUvarint(b, uint64(len(keywords)))
-	for _, k := range keywords {
-		b = binary.AppendUvarint(b, uint64(len(k)))
-		b = append(b, k...)
-	}
-	b = binary.AppendUvarint(b, uint64(len(setNo)))
-	b = append(b, sets...)
-	for _, n := range column {
-		b = append(b, byte(n))
-		if len(setNo) > math.MaxUint8 {
-			b = append(b, byte(n>>8))
-		}
-	}
-	return b, nil
+// sealBlock puts the checksum behind a block's bytes and compresses them.
+func sealBlock(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return coder().enc.EncodeAll(b, nil)
 }
 
 // decodeBlock reads what encodeBlock wrote. Anything else is ErrCorrupt.
@@ -158,8 +102,9 @@ func parseBlock(idx uint32, data []byte) ([]Record, error) {
 	if crc32.Checksum(body, castagnoli) != sum {
 		return nil, errors.New("checksum differs")
 	}
-	if body[0] != blockVersion || body[1] != columnUID|columnFlags {
-		return nil, fmt.Errorf("version %d, columns %#x are not known here", body[0], body[1])
+	mask := body[1]
+	if body[0] != blockVersion || mask&^columnsKnown != 0 || mask&(columnUID|columnFlags) != columnUID|columnFlags {
+		return nil, fmt.Errorf("version %d, columns %#x are not known here", body[0], mask)
 	}
 	r := blockReader{b: body[2:]}
 	count := r.uint(blockSize)
@@ -176,19 +121,7 @@ func parseBlock(idx uint32, data []byte) ([]Record, error) {
 		}
 		recs[i].UID = uint32(uid)
 	}
-	sets := r.flagSets()
-	for i := range recs {
-		n := int(r.byte())
-		if len(sets) > math.MaxUint8 {
-			n |= int(r.byte()) << 8
-		}
-		if r.err == nil && n >= len(sets) {
-			return nil, errors.New("flag set out of range")
-		}
-		if r.err == nil {
-			recs[i].Flags = sets[n]
-		}
-	}
+	r.columns(mask, recs)
 	if r.err == nil && len(r.b) != 0 {
 		return nil, errors.New("bytes left over")
 	}
@@ -225,41 +158,5 @@ func (r *blockReader) byte() byte {
 }
 
 func (r *blockReader) string() string {
-	n := r.uint(1 << 16)
-	if n > len(r.b) {
-		r.fail()
-		return ""
-	}
-	s := string(r.b[:n])
-	r.b = r.b[n:]
-	return s
-}
-
-// flagSets reads the table of keywords and of flag sets.
-func (r *blockReader) flagSets() [][]string {
-	keywords := make([]string, r.uint(maxKeywords))
-	for i := range keywords {
-		keywords[i] = r.string()
-	}
-	sets := make([][]string, r.uint(blockSize))
-	for i := range sets {
-		bits, words := r.byte(), r.uint(len(keywords))
-		var set []string
-		for n, f := range systemFlags {
-			if bits&(1<<n) != 0 {
-				set = append(set, f)
-			}
-		}
-		for range words {
-			n := r.uint(len(keywords))
-			if n >= len(keywords) {
-				r.fail()
-				return nil
-			}
-			set = append(set, keywords[n])
-		}
-		slices.Sort(set)
-		sets[i] = slices.Clip(set)
-	}
-	return sets
+	return string(r.take(r.uint(maxString)))
 }

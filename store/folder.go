@@ -12,7 +12,8 @@ type Folder struct {
 	SpecialUse       string   `json:"specialUse,omitempty"`
 	SpecialUseSource string   `json:"specialUseSource,omitempty"` // "user", "extension" or "name"
 	Subscribed       bool     `json:"subscribed,omitempty"`
-	Watched          string   `json:"watched"` // "idle", "poll" or "no"
+	Watched          string   `json:"watched"`             // "idle", "poll" or "no"
+	MailboxID        string   `json:"mailboxId,omitempty"` // RFC 8474: stays through a rename
 }
 
 // FolderMeta is what is known of a folder beside its messages. It is a value; the
@@ -114,6 +115,13 @@ func blockSum(idx uint32, count int) uint64 {
 type Record struct {
 	UID   uint32
 	Flags []string // sorted, without \Recent; shared: never change it in place
+
+	// What storeIdentity keeps of it; all of it MAY be absent.
+	EmailID   string   // the server's (RFC 8474, or X-GM-MSGID in decimal)
+	ThreadID  string   // likewise
+	Labels    []string // of Gmail, sorted; shared
+	Print     uint64   // over Message-ID, size and INTERNALDATE; 0 = not known
+	MessageID string   // with angle brackets
 }
 
 // BlockOf is the number of the block that holds a UID.
