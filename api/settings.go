@@ -25,6 +25,8 @@ type settingsIn struct {
 	ServiceSecret   Opt[string]     `json:"serviceSecret,omitempty" minLength:"16" maxLength:"256" writeOnly:"true" doc:"key of the emailengine signature"`
 	StallAfter      Opt[int]        `json:"stallAfter,omitempty" minimum:"60" maximum:"86400" doc:"seconds without proof of life before accountStalled; default 600"`
 	NewFolderLimit  Opt[int]        `json:"newFolderLimit,omitempty" minimum:"0" maximum:"1000000" doc:"messages that a folder found later may hold to have all of them announced; default 1000"`
+	NotifyMoves     Opt[bool]       `json:"notifyMoves,omitempty" doc:"one messageMoved for a move that is certain, one mailboxRenamed for a renamed folder, instead of the linked pair; default false"`
+	StoreIdentity   Opt[string]     `json:"storeIdentity,omitempty" enum:"auto,full,none" doc:"what is kept of a message to know it again: auto the ids that the server gives, full its Message-ID too; default auto"`
 	AuthFailingDays Opt[int]        `json:"authFailingDays,omitempty" minimum:"1" maximum:"365" doc:"days of refused credentials before an account pauses itself; default 3"`
 }
 
@@ -39,6 +41,8 @@ type settingsOut struct {
 	ServiceSecret   *string      `json:"serviceSecret,omitempty" doc:"masked"`
 	StallAfter      *int         `json:"stallAfter,omitempty"`
 	NewFolderLimit  *int         `json:"newFolderLimit,omitempty"`
+	NotifyMoves     *bool        `json:"notifyMoves,omitempty"`
+	StoreIdentity   *string      `json:"storeIdentity,omitempty"`
 	AuthFailingDays *int         `json:"authFailingDays,omitempty"`
 }
 
@@ -53,6 +57,8 @@ type settingsQuery struct {
 	ServiceSecret   bool `query:"serviceSecret"`
 	StallAfter      bool `query:"stallAfter"`
 	NewFolderLimit  bool `query:"newFolderLimit"`
+	NotifyMoves     bool `query:"notifyMoves"`
+	StoreIdentity   bool `query:"storeIdentity"`
 	AuthFailingDays bool `query:"authFailingDays"`
 }
 
@@ -111,6 +117,8 @@ func (s *Server) getSettings(ctx context.Context, q *settingsQuery) (*settingsSh
 		ServiceSecret:   wanted(all || q.ServiceSecret, key),
 		StallAfter:      wanted(all || q.StallAfter, set.StallAfter),
 		NewFolderLimit:  wanted(all || q.NewFolderLimit, set.NewFolderLimit),
+		NotifyMoves:     wanted(all || q.NotifyMoves, set.NotifyMoves),
+		StoreIdentity:   wanted(all || q.StoreIdentity, set.StoreIdentity),
 		AuthFailingDays: wanted(all || q.AuthFailingDays, set.AuthFailingDays),
 	}}, nil
 }
@@ -145,7 +153,7 @@ func (s *Server) updateSettings(ctx context.Context, in *settingsUpdate) (*setti
 		"webhooks": b.Webhooks, "webhooksEnabled": b.WebhooksEnabled, "webhookEvents": b.WebhookEvents,
 		"inboxNewOnly": b.InboxNewOnly, "webhooksCustomHeaders": b.Headers, "serviceUrl": b.ServiceURL,
 		"serviceSecret": b.ServiceSecret, "stallAfter": b.StallAfter, "newFolderLimit": b.NewFolderLimit,
-		"authFailingDays": b.AuthFailingDays,
+		"authFailingDays": b.AuthFailingDays, "notifyMoves": b.NotifyMoves, "storeIdentity": b.StoreIdentity,
 	} {
 		if raw, ok := field.raw(); ok {
 			values[name] = raw

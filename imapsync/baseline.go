@@ -199,20 +199,20 @@ func (s *step) setLow(low uint32) {
 func (s *step) window(ctx context.Context, window []uint32, last bool) error {
 	var set imap.UIDSet
 	set.AddRange(imap.UID(window[0]), imap.UID(window[len(window)-1]))
-	got, err := s.w.sess.Flags(ctx, set, 0)
+	got, err := s.taken(ctx, set)
 	if err != nil {
 		return err
 	}
 	uids := make([]uint32, len(got))
-	for i, g := range got {
-		uids[i] = g.UID
+	for i := range got {
+		uids[i] = got[i].UID
 	}
 	if err := s.load(ctx, uids...); err != nil {
 		return err
 	}
-	for _, g := range got {
-		if _, known := s.d.record(g.UID); !known {
-			s.d.silent(g.UID, g.Flags)
+	for i := range got {
+		if _, known := s.d.record(got[i].UID); !known {
+			s.d.silent(&got[i])
 		}
 	}
 	low := window[0]
@@ -225,6 +225,26 @@ func (s *step) window(ctx context.Context, window []uint32, last bool) error {
 	}
 	s.d.forget(0)
 	return nil
+}
+
+// taken fetches of these messages what folder state keeps of them.
+func (s *step) taken(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error) {
+	sess := s.w.sess
+	var got []FlagsOf
+	var err error
+	switch s.d.keep {
+	case store.IdentityFull:
+		return sess.Identities(ctx, set)
+	case store.IdentityNone:
+		got, err = sess.Flags(ctx, set, 0)
+	default:
+		got, err = sess.Window(ctx, set)
+	}
+	out := make([]IdentityOf, len(got))
+	for i, g := range got {
+		out[i] = IdentityOf{UID: g.UID, Flags: g.Flags, FlagsKnown: g.Known, ObjectIDs: g.ObjectIDs}
+	}
+	return out, err
 }
 
 // live announces what arrived since EXISTS was exists, and returns what it is now.

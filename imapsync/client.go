@@ -22,6 +22,7 @@ type client struct {
 	plainSelect bool // EXAMINE (CONDSTORE) was refused
 	plainSearch bool // SEARCH RETURN was refused
 	noXList     bool // XLIST was refused
+	plainFetch  bool // FETCH of ids was refused
 }
 
 var _ Session = (*client)(nil)
@@ -42,6 +43,8 @@ func infoOf(c *wire.Conn) Info {
 		ListStatus: caps.Has(imap.CapListStatus),
 		SpecialUse: caps.Has(imap.CapSpecialUse),
 		UIDPlus:    caps.Has(imap.CapUIDPlus),
+		ObjectID:   caps.Has("OBJECTID"),
+		Gmail:      caps.Has("X-GM-EXT-1"),
 	}
 	for _, name := range caps.List() {
 		if name != "IMAP4rev2" {
@@ -106,7 +109,7 @@ func (s *client) examine(ctx context.Context, raw string, cond bool) (Selected, 
 	if err != nil {
 		return Selected{}, failure(err)
 	}
-	return Selected{UIDValidity: f.UIDValidity, UIDNext: f.UIDNext, Exists: f.Exists, ModSeq: f.HighestModSeq}, nil
+	return Selected{UIDValidity: f.UIDValidity, UIDNext: f.UIDNext, Exists: f.Exists, ModSeq: f.HighestModSeq, MailboxID: f.MailboxID}, nil
 }
 
 // Status implements Session.
@@ -124,12 +127,15 @@ func (s *client) statusItems() []wire.StatusItem {
 	if s.info.CondStore {
 		items = append(items, wire.StatusHighestModSeq)
 	}
+	if s.info.ObjectID {
+		items = append(items, wire.StatusMailboxID)
+	}
 	return items
 }
 
 func statusOf(d *wire.Status) Status {
 	return Status{
-		Messages: d.Messages, UIDNext: d.UIDNext, UIDValidity: d.UIDValidity, ModSeq: d.HighestModSeq,
+		Messages: d.Messages, UIDNext: d.UIDNext, UIDValidity: d.UIDValidity, ModSeq: d.HighestModSeq, MailboxID: d.MailboxID,
 		HasMessages: d.HasMessages, HasUIDNext: d.UIDNext != 0, HasUIDValidity: d.UIDValidity != 0, HasModSeq: d.HighestModSeq != 0,
 	}
 }

@@ -26,6 +26,7 @@ const (
 // come out in the order of events.md section 1.
 type draft struct {
 	site
+	keep    string           // storeIdentity
 	base    uint64           // version of the folder that the draft was made from
 	meta    store.FolderMeta // the next one
 	blocks  map[uint32][]store.Record
@@ -173,10 +174,27 @@ func (d *draft) told(uid uint32) {
 }
 
 // silent takes a message into the state without an event.
-func (d *draft) silent(uid uint32, flags []string) {
-	d.put(store.Record{UID: uid, Flags: flags})
+func (d *draft) silent(m *IdentityOf) {
+	d.put(d.kept(m))
 	d.messages++
 }
+
+// kept is what folder state keeps of a message.
+func (d *draft) kept(m *IdentityOf) store.Record {
+	r := store.Record{UID: m.UID, Flags: m.Flags}
+	if d.keep == store.IdentityNone {
+		return r
+	}
+	r.EmailID, r.ThreadID = m.EmailID, m.ThreadID
+	if d.keep == store.IdentityFull && len(m.MessageID) <= maxKeptID {
+		r.MessageID, r.Print = m.MessageID, printOf(identityOf(m.MessageID, m.Size), m.InternalDate.Unix())
+	}
+	return r
+}
+
+// maxKeptID bounds the Message-IDs of folder state: RFC 5322 section 2.1.1 lets no line
+// be longer.
+const maxKeptID = 998
 
 // arrive announces a message. What the state has already is announced only when it is
 // one that the first look left to be told.
@@ -194,7 +212,7 @@ func (d *draft) arrive(m *Message, a arrival) events.MessageNew {
 	if d.announces(m.UID) {
 		d.told(m.UID)
 	}
-	d.put(store.Record{UID: m.UID, Flags: m.Flags})
+	d.put(d.kept(m.identity()))
 	d.meta.UIDNext = max(d.meta.UIDNext, m.UID+1)
 	payload := messageNew(d.site, m, a)
 	id := d.messageEvent(events.MessageNewType, &d.meta, m.UID)
@@ -231,18 +249,21 @@ func (d *draft) flags(uid uint32, now []string) bool {
 	if !ok || slices.Equal(r.Flags, now) {
 		return false
 	}
-	d.put(store.Record{UID: uid, Flags: now})
+	was := r.Flags
+	r.Flags = now
+	d.put(r)
 	value := now
 	if value == nil {
 		value = []string{}
 	}
-	change := events.Difference{Value: value, Added: without(now, r.Flags), Deleted: without(r.Flags, now)}
+	change := events.Difference{Value: value, Added: without(now, was), Deleted: without(was, now)}
 	// No MODSEQ is asked for, so the folder's version tells one change from the next.
 	id := d.messageEvent(events.MessageUpdatedType, &d.meta, uid,
 		append([]string{events.Uint(d.base), "f"}, now...)...)
 	d.spoken[uid] = true
 	d.updated = append(d.updated, d.event(id, events.MessageUpdated{
-		ID: messageID(d.folder.Num, uid), UID: uid, Changes: events.Changes{Flags: &change},
+		ID: messageID(d.folder.Num, uid), UID: uid, EmailID: r.EmailID, ThreadID: r.ThreadID, MessageID: r.MessageID,
+		Changes: events.Changes{Flags: &change},
 	}))
 	d.messages++
 	d.bytes += 300 + 30*len(now)
@@ -271,7 +292,8 @@ func (d *draft) vanish(uid uint32, rel *events.Related, msgID string) bool {
 	i, _ := slices.BinarySearchFunc(recs, uid, compareUID)
 	d.blocks[idx] = slices.Delete(recs, i, i+1)
 	d.deleted = append(d.deleted, d.event(d.messageEvent(events.MessageDeletedType, &d.meta, uid), events.MessageDeleted{
-		ID: messageID(d.folder.Num, uid), UID: uid, Flags: r.Flags, Related: rel, MessageID: msgID,
+		ID: messageID(d.folder.Num, uid), UID: uid, EmailID: r.EmailID, ThreadID: r.ThreadID, MessageID: cmp.Or(msgID, r.MessageID),
+		Flags: r.Flags, Related: rel,
 	}))
 	d.messages++
 	d.bytes += 500

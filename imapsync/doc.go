@@ -39,9 +39,9 @@
 // what is made of the answers, behind [Session].
 //
 // RFC 3501 for everything; RFC 4731 (ESEARCH), RFC 5819 (LIST-STATUS), RFC 6154
-// (SPECIAL-USE), RFC 7162 section 3.1 (CONDSTORE) where the server has them, and as far
-// as it behaves. Spoken by the wire and not used yet: QRESYNC (RFC 7162 section 3.2),
-// NOTIFY (RFC 5465), COMPRESS (RFC 4978), OBJECTID (RFC 8474) and Gmail's extensions. Not
+// (SPECIAL-USE), RFC 7162 section 3.1 (CONDSTORE), RFC 8474 (OBJECTID) where the server
+// has them, and as far as it behaves. Spoken by the wire and not used yet: QRESYNC
+// (RFC 7162 section 3.2), NOTIFY (RFC 5465), COMPRESS (RFC 4978) and Gmail's labels. Not
 // done yet: the two-phase hold of moves; a message that is moved is told as deleted and
 // new, the second half linked to the first where both are recent.
 package imapsync

@@ -3,6 +3,7 @@ package imapsync
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -22,6 +23,7 @@ type fakeServer struct {
 
 	condstore  bool
 	listStatus bool
+	objectID   bool // EMAILID, THREADID and MAILBOXID are told
 	dialErr    error
 	bye        error           // what IDLE ends with
 	mute       bool            // commands never answer
@@ -42,15 +44,17 @@ type fakeServer struct {
 
 type fakeFolder struct {
 	validity, next uint32
+	mailboxID      string
 	msgs           map[uint32]*fakeMessage
 }
 
 type fakeMessage struct {
-	uid    uint32
-	id     string
-	flags  []string
-	date   time.Time
-	modseq uint64
+	uid     uint32
+	id      string
+	emailID string // stays with the message wherever it is moved or copied
+	flags   []string
+	date    time.Time
+	modseq  uint64
 }
 
 func newFakeServer(condstore bool) *fakeServer {
@@ -66,7 +70,7 @@ func newFakeServer(condstore bool) *fakeServer {
 
 func (s *fakeServer) create(name string) {
 	s.modseq++
-	s.folders[name] = &fakeFolder{validity: uint32(1000 + s.modseq), next: 1, msgs: map[uint32]*fakeMessage{}}
+	s.folders[name] = &fakeFolder{validity: uint32(1000 + s.modseq), next: 1, mailboxID: fmt.Sprint("F", s.modseq), msgs: map[uint32]*fakeMessage{}}
 }
 
 // act does something as another client would, and tells the sessions.
@@ -91,8 +95,30 @@ func (s *fakeServer) add(folder, id string, date time.Time, flags ...string) uin
 	f.next++
 	s.modseq++
 	slices.Sort(flags)
-	f.msgs[uid] = &fakeMessage{uid: uid, id: "<" + id + ">", flags: flags, date: date.Truncate(time.Second), modseq: s.modseq}
+	f.msgs[uid] = &fakeMessage{
+		uid: uid, id: "<" + id + ">", emailID: fmt.Sprintf("M%012x", s.modseq), flags: flags, date: date.Truncate(time.Second), modseq: s.modseq,
+	}
 	return uid
+}
+
+// copies puts a message into another folder, as COPY does; with move it leaves the first.
+func (s *fakeServer) copies(from string, uid uint32, to string, move bool) uint32 {
+	m := *s.folders[from].msgs[uid]
+	n := s.add(to, "", m.date, m.flags...)
+	c := s.folders[to].msgs[n]
+	c.id, c.emailID = m.id, m.emailID
+	if move {
+		delete(s.folders[from].msgs, uid)
+	}
+	return n
+}
+
+// ids is what the server says that a message is.
+func (s *fakeServer) ids(m *fakeMessage) ObjectIDs {
+	if !s.objectID {
+		return ObjectIDs{}
+	}
+	return ObjectIDs{EmailID: m.emailID, ThreadID: "T" + m.emailID[1:]}
 }
 
 func (s *fakeServer) expunge(folder string, uids ...uint32) {
@@ -226,7 +252,7 @@ func (x *fakeSession) dies(set imap.UIDSet) bool {
 }
 
 func (x *fakeSession) Info() Info {
-	return Info{Capabilities: []string{"IMAP4rev1"}, CondStore: x.s.condstore, Idle: true, ListStatus: x.s.listStatus}
+	return Info{Capabilities: []string{"IMAP4rev1"}, CondStore: x.s.condstore, Idle: true, ListStatus: x.s.listStatus, ObjectID: x.s.objectID}
 }
 
 func (x *fakeSession) Folders(ctx context.Context) (Listing, error) {
@@ -247,6 +273,9 @@ func (x *fakeSession) Folders(ctx context.Context) (Listing, error) {
 		l := Listed{Raw: name, Path: name, Delimiter: "/", Selectable: true}
 		if name == "INBOX" {
 			l.SpecialUse = `\Inbox`
+		}
+		if x.s.objectID {
+			l.MailboxID = x.s.folders[name].mailboxID
 		}
 		if x.s.listStatus {
 			st := x.status(name)
@@ -297,6 +326,9 @@ func (x *fakeSession) Select(ctx context.Context, raw string) (Selected, error) 
 	x.s.opened[raw]++
 	x.look(f)
 	sel := Selected{UIDValidity: f.validity, UIDNext: f.next, Exists: uint32(len(f.msgs))}
+	if x.s.objectID {
+		sel.MailboxID = f.mailboxID
+	}
 	if x.s.condstore {
 		sel.ModSeq = x.s.modseq
 	}
@@ -355,7 +387,7 @@ func (x *fakeSession) Messages(ctx context.Context, set imap.UIDSet) ([]Message,
 		if x.s.poisoned[m.uid] {
 			return out, errFakeNo
 		}
-		out = append(out, Message{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id, Subject: m.id})
+		out = append(out, Message{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id, Subject: m.id, ObjectIDs: x.s.ids(m)})
 	}
 	return out, nil
 }
@@ -375,6 +407,19 @@ func (x *fakeSession) Flags(ctx context.Context, set imap.UIDSet, since uint64) 
 	return out, nil
 }
 
+func (x *fakeSession) Window(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
+	if err := x.command(ctx); err != nil {
+		return nil, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	var out []FlagsOf
+	for _, m := range x.matching(set) {
+		out = append(out, FlagsOf{UID: m.uid, Flags: m.flags, Known: true, ObjectIDs: x.s.ids(m)})
+	}
+	return out, nil
+}
+
 func (x *fakeSession) Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error) {
 	if err := x.command(ctx); err != nil {
 		return nil, err
@@ -386,7 +431,7 @@ func (x *fakeSession) Identities(ctx context.Context, set imap.UIDSet) ([]Identi
 	}
 	var out []IdentityOf
 	for _, m := range x.matching(set) {
-		out = append(out, IdentityOf{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id})
+		out = append(out, IdentityOf{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id, ObjectIDs: x.s.ids(m)})
 	}
 	return out, nil
 }

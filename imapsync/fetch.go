@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/mail"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,16 +21,41 @@ import (
 // for, and the ids.
 var headerItem = wire.Headers("REFERENCES", "IN-REPLY-TO", "MESSAGE-ID", "LIST-ID", "LIST-UNSUBSCRIBE")
 
-// messageItems are asked for in this order, always.
-var messageItems = []wire.Item{
-	wire.ItemUID, wire.ItemFlags, wire.ItemInternalDate, wire.ItemSize, wire.ItemEnvelope, wire.ItemBodyStructure, headerItem,
-}
-
+// What is asked for, in this order always: behind the first four stand the ids of
+// servers that have them.
 var (
 	flagItems     = []wire.Item{wire.ItemUID, wire.ItemFlags}
-	idHeader      = wire.Headers("MESSAGE-ID")
-	identityItems = []wire.Item{wire.ItemUID, wire.ItemFlags, wire.ItemInternalDate, wire.ItemSize, idHeader}
+	firstItems    = []wire.Item{wire.ItemUID, wire.ItemFlags, wire.ItemInternalDate, wire.ItemSize}
+	objectItems   = []wire.Item{wire.ItemEmailID, wire.ItemThreadID}
+	gmailItems    = []wire.Item{wire.ItemGmailMsgID, wire.ItemGmailThreadID, wire.ItemGmailLabels}
+	messageItems  = []wire.Item{wire.ItemEnvelope, wire.ItemBodyStructure, headerItem}
+	identityItems = []wire.Item{wire.Headers("MESSAGE-ID")}
 )
+
+// idItems are the ids that the server has to give.
+func (s *client) idItems() []wire.Item {
+	switch {
+	case s.plainFetch:
+		return nil
+	case s.info.Gmail:
+		return gmailItems
+	case s.info.ObjectID:
+		return objectItems
+	}
+	return nil
+}
+
+// withIDs fetches first, the server's ids, and rest. A server that refuses the ids is not
+// asked for them again.
+func (s *client) withIDs(ctx context.Context, set imap.UIDSet, first, rest []wire.Item) ([]fetched, error) {
+	ids := s.idItems()
+	got, err := s.whole(ctx, set, slices.Concat(first, ids, rest))
+	if len(ids) > 0 && is(err, ErrBad) {
+		s.plainFetch = true
+		return s.whole(ctx, set, slices.Concat(first, rest))
+	}
+	return got, err
+}
 
 // maxReferences is how many references of a message are kept, the last ones.
 const maxReferences = 50
@@ -50,11 +76,12 @@ type fetched struct {
 	structure imap.BodyStructure
 	header    []byte
 	hasHeader bool
+	ids       ObjectIDs
 }
 
 // Messages implements Session.
 func (s *client) Messages(ctx context.Context, set imap.UIDSet) ([]Message, error) {
-	got, err := s.whole(ctx, set, messageItems)
+	got, err := s.withIDs(ctx, set, firstItems, messageItems)
 	out := make([]Message, 0, len(got))
 	var broken imap.UIDSet
 	for i := range got {
@@ -122,15 +149,34 @@ func lastFlags(in []FlagsOf) []FlagsOf {
 	return out
 }
 
+// Window implements Session.
+func (s *client) Window(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
+	ids := s.idItems()
+	if len(ids) == 0 {
+		return s.Flags(ctx, set, 0)
+	}
+	got, err := s.fetch(ctx, set, slices.Concat(flagItems, ids))
+	if is(err, ErrBad) {
+		s.plainFetch = true
+		return s.Flags(ctx, set, 0)
+	}
+	out := make([]FlagsOf, 0, len(got))
+	for i := range got {
+		f := &got[i]
+		out = append(out, FlagsOf{UID: f.uid, Flags: flagsOf(f.flags), Known: f.hasFlags, ObjectIDs: f.ids})
+	}
+	return out, err
+}
+
 // Identities implements Session.
 func (s *client) Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error) {
-	got, err := s.whole(ctx, set, identityItems)
+	got, err := s.withIDs(ctx, set, firstItems, identityItems)
 	out := make([]IdentityOf, 0, len(got))
 	for i := range got {
 		f := &got[i]
 		out = append(out, IdentityOf{
 			UID: f.uid, Flags: flagsOf(f.flags), FlagsKnown: f.hasFlags,
-			InternalDate: f.date, Size: f.size,
+			InternalDate: f.date, Size: f.size, ObjectIDs: f.ids,
 			MessageID: firstID(parseHeader(f.header)["message-id"]),
 		})
 	}
@@ -220,6 +266,7 @@ func (f *fetched) join(m *wire.Message) {
 	if m.Envelope != nil {
 		f.envelope = m.Envelope
 	}
+	f.ids.join(m)
 	f.broken = f.broken || m.IsDamaged("ENVELOPE")
 	if m.Structure != nil {
 		f.structure = m.Structure
@@ -233,12 +280,36 @@ func (f *fetched) join(m *wire.Message) {
 	}
 }
 
+// join takes the ids of a response.
+func (o *ObjectIDs) join(m *wire.Message) {
+	switch {
+	case m.EmailID != "":
+		o.EmailID = strings.Clone(m.EmailID)
+	case m.GmailMsgID != 0:
+		o.EmailID = strconv.FormatUint(m.GmailMsgID, 10)
+	}
+	switch {
+	case m.ThreadID != "":
+		o.ThreadID = strings.Clone(m.ThreadID)
+	case m.GmailThread != 0:
+		o.ThreadID = strconv.FormatUint(m.GmailThread, 10)
+	}
+	if m.HasLabels {
+		o.Labels = make([]string, 0, len(m.Labels))
+		for _, l := range m.Labels {
+			o.Labels = append(o.Labels, strings.Clone(l))
+		}
+		slices.Sort(o.Labels)
+		o.Labels, o.HasLabels = slices.Compact(o.Labels), true
+	}
+}
+
 // messageOf makes the value a worker sees.
 func messageOf(f *fetched) Message {
 	h := parseHeader(f.header)
 	m := Message{
 		UID: f.uid, Flags: flagsOf(f.flags), FlagsKnown: f.hasFlags,
-		InternalDate: f.date, Size: f.size,
+		InternalDate: f.date, Size: f.size, ObjectIDs: f.ids,
 		Structure: decodeStructure(f.structure), Header: h,
 		MessageID:  firstID(h["message-id"]),
 		InReplyTo:  firstID(h["in-reply-to"]),

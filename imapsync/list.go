@@ -68,6 +68,9 @@ func (s *client) list(ctx context.Context, pattern string, o wire.ListOptions) (
 		if st := told[l.Raw]; st != nil {
 			status := statusOf(st)
 			l.Status = &status
+			if l.MailboxID == "" {
+				l.MailboxID = st.MailboxID
+			}
 		}
 		out = append(out, l)
 	}
@@ -127,7 +130,7 @@ func inboxed(raw string) string {
 }
 
 func listedOf(d *wire.Listed) Listed {
-	l := Listed{Raw: inboxed(d.Raw), Delimiter: d.Delimiter, Selectable: true}
+	l := Listed{Raw: inboxed(d.Raw), Delimiter: d.Delimiter, MailboxID: d.MailboxID, Selectable: true}
 	l.Path = wire.DecodeName(l.Raw)
 	for _, a := range d.Attrs {
 		l.Attrs = append(l.Attrs, string(a))

@@ -223,7 +223,7 @@ func (q *question) askLess(ctx context.Context, uid uint32) ([]Message, error) {
 	}
 	if err == nil && len(ids) == 1 {
 		i := ids[0]
-		m.Flags, m.FlagsKnown, m.InternalDate, m.Size, m.MessageID = i.Flags, i.FlagsKnown, i.InternalDate, i.Size, i.MessageID
+		m.Flags, m.FlagsKnown, m.InternalDate, m.Size, m.MessageID, m.ObjectIDs = i.Flags, i.FlagsKnown, i.InternalDate, i.Size, i.MessageID, i.ObjectIDs
 		return []Message{m}, nil
 	}
 	flags, ferr := sess.Flags(ctx, uidSet([]uint32{uid}), 0)

@@ -26,6 +26,7 @@ const (
 func messageNew(s site, m *Message, a arrival) events.MessageNew {
 	e := events.MessageNew{
 		ID: messageID(s.folder.Num, m.UID), UID: m.UID, Path: s.folder.Path,
+		EmailID: m.EmailID, ThreadID: m.ThreadID,
 		Flags:   m.Flags,
 		Size:    m.Size,
 		IsList:  m.IsList(),

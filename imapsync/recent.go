@@ -2,6 +2,7 @@ package imapsync
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"strconv"
 	"time"
@@ -22,6 +23,16 @@ func identityOf(messageID string, size int64) store.Identity {
 	}
 	sum := sha256.Sum256([]byte(messageID + "\x00" + strconv.FormatInt(size, 10)))
 	return store.Identity(hex.EncodeToString(sum[:8]))
+}
+
+// printOf is the 64-bit hash of a message's Message-ID, size and INTERNALDATE; 0 where
+// one of the first two is not known.
+func printOf(ident store.Identity, date int64) uint64 {
+	if ident == "" {
+		return 0
+	}
+	sum := sha256.Sum256([]byte(string(ident) + "\x00" + strconv.FormatInt(date, 10)))
+	return binary.LittleEndian.Uint64(sum[:])
 }
 
 // arrival is what is known of a message that was found, beside what the server says.

@@ -100,7 +100,7 @@ func (s *step) relink(ctx context.Context, reason string) error {
 		for i := range ids {
 			one := &ids[i]
 			s.d.load(s.d.need(one.UID), nil)
-			s.d.silent(one.UID, one.Flags)
+			s.d.silent(one)
 			s.d.meta.UIDNext = max(s.d.meta.UIDNext, one.UID+1)
 			switch {
 			case s.match(one, places):

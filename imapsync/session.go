@@ -61,6 +61,10 @@ type Session interface {
 	// UIDs outside set are never returned.
 	Flags(ctx context.Context, set imap.UIDSet, changedSince uint64) ([]FlagsOf, error)
 
+	// Window fetches what folder state keeps of messages: as Flags, with their EMAILID,
+	// THREADID and labels where the server has them.
+	Window(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error)
+
 	// Identities fetches what recognises a message under a new UID, sorted by UID.
 	// What came before ErrNo is returned beside the error.
 	Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error)
@@ -116,6 +120,8 @@ type Info struct {
 	ListStatus bool
 	SpecialUse bool
 	UIDPlus    bool
+	ObjectID   bool // OBJECTID: messages and folders have ids of the server's
+	Gmail      bool // X-GM-EXT-1: messages have X-GM-MSGID, X-GM-THRID and labels
 }
 
 // Listing is the answer to LIST.
@@ -139,6 +145,7 @@ type Listed struct {
 	SpecialUse       string
 	SpecialUseSource string // "user", "extension" or "name"; "" with no SpecialUse
 	Subscribed       bool
+	MailboxID        string  // RFC 8474; "" = not told
 	Selectable       bool    // neither \Noselect nor \NonExistent
 	Status           *Status // nil: not told
 }
@@ -150,6 +157,7 @@ type Status struct {
 	UIDNext     uint32
 	UIDValidity uint32
 	ModSeq      uint64 // HIGHESTMODSEQ
+	MailboxID   string // RFC 8474; "" = not told
 
 	HasMessages    bool
 	HasUIDNext     bool
@@ -163,6 +171,7 @@ type Selected struct {
 	UIDNext     uint32
 	Exists      uint32
 	ModSeq      uint64 // HIGHESTMODSEQ before anything that is asked next
+	MailboxID   string // RFC 8474; "" = not told
 }
 
 // Changes are hints about the selected folder and the connection.
@@ -184,6 +193,7 @@ type Message struct {
 	FlagsKnown   bool      // false: FLAGS did not come, which is not "no flags"
 	InternalDate time.Time // zero = did not come or not readable
 	Size         int64     // RFC822.SIZE
+	ObjectIDs
 
 	Date       time.Time // Date header; zero = absent or not readable
 	Subject    string    // decoded
@@ -211,11 +221,28 @@ func (m *Message) IsList() bool {
 	return len(m.Header["list-id"]) > 0 || len(m.Header["list-unsubscribe"]) > 0
 }
 
+// identity is what of a message recognises it elsewhere.
+func (m *Message) identity() *IdentityOf {
+	return &IdentityOf{
+		UID: m.UID, Flags: m.Flags, FlagsKnown: m.FlagsKnown, InternalDate: m.InternalDate, Size: m.Size,
+		MessageID: m.MessageID, ObjectIDs: m.ObjectIDs,
+	}
+}
+
 // FlagsOf are the flags of one message.
 type FlagsOf struct {
 	UID   uint32
 	Flags []string // sorted, without \Recent, system flags as in RFC 3501
 	Known bool     // false: FLAGS did not come, which is not "no flags"
+	ObjectIDs
+}
+
+// ObjectIDs is what a server itself says that a message is.
+type ObjectIDs struct {
+	EmailID   string   // EMAILID, or X-GM-MSGID in decimal; "" = not told
+	ThreadID  string   // THREADID, or X-GM-THRID
+	Labels    []string // of Gmail, sorted
+	HasLabels bool     // false: labels did not come, which is not "no labels"
 }
 
 // IdentityOf is what recognises a message after UIDVALIDITY changed.
@@ -226,6 +253,7 @@ type IdentityOf struct {
 	InternalDate time.Time
 	Size         int64
 	MessageID    string // with angle brackets, "" = none
+	ObjectIDs
 }
 
 // Enumeration is the answer to "which UIDs are there".

@@ -246,6 +246,18 @@ func (w *worker) newFolderLimit(ctx context.Context) int {
 	return set.NewFolderLimit
 }
 
+// storeIdentity is what folder state keeps of a message beside UID and flags.
+func (w *worker) storeIdentity(ctx context.Context) string {
+	if v := w.account().Override.StoreIdentity; v != nil {
+		return *v
+	}
+	set, err := w.settings(ctx)
+	if err != nil {
+		return store.IdentityAuto
+	}
+	return set.StoreIdentity
+}
+
 func (w *worker) stallAfter(ctx context.Context) time.Duration {
 	set, err := w.settings(ctx)
 	if err != nil {

@@ -101,6 +101,7 @@ var errAgain = errors.New("to be looked at again")
 // asks only what they suggest; without, it opens the folder anew and asks all.
 func (w *worker) step(ctx context.Context, f *folder, hints *Changes) error {
 	s := &step{w: w, f: f, d: newDraft(w.site(f), f.meta)}
+	s.d.keep = w.storeIdentity(ctx)
 	if hints == nil || w.open != f || w.reopen {
 		s.fresh = true
 		if err := s.openFolder(ctx); err != nil {

@@ -84,6 +84,9 @@ type Pause struct {
 type Override struct {
 	StallAfter     *int `json:"stallAfter,omitempty"`     // seconds
 	NewFolderLimit *int `json:"newFolderLimit,omitempty"` // messages
+
+	NotifyMoves   *bool   `json:"notifyMoves,omitempty"`
+	StoreIdentity *string `json:"storeIdentity,omitempty"` // one of the Identity…
 }
 
 // Watchable says whether a worker should hold the account.

@@ -34,11 +34,20 @@ type Settings struct {
 	StallAfter            int         // seconds without proof of life before accountStalled; default 600
 	NewFolderLimit        int         // messages a new folder may hold to have all of them announced; default 1000
 	AuthFailingDays       int         // days of refused credentials before the account pauses itself; default 3
+	NotifyMoves           bool        // a certain move is one messageMoved, a renamed folder one mailboxRenamed
+	StoreIdentity         string      // what folder state keeps beside UID and flags: IdentityAuto, the default, …Full or …None
 }
+
+// The values of Settings.StoreIdentity.
+const (
+	IdentityAuto = "auto" // the server's ids, where it has them
+	IdentityFull = "full" // Message-ID and a fingerprint too
+	IdentityNone = "none"
+)
 
 // DefaultSettings is what holds where nothing was set.
 func DefaultSettings() Settings {
-	return Settings{WebhooksEnabled: true, WebhookEvents: []string{"*"}, StallAfter: 600, NewFolderLimit: 1000, AuthFailingDays: 3}
+	return Settings{WebhooksEnabled: true, WebhookEvents: []string{"*"}, StallAfter: 600, NewFolderLimit: 1000, AuthFailingDays: 3, StoreIdentity: IdentityAuto}
 }
 
 // SettingError says what is wrong with one setting.
@@ -141,6 +150,21 @@ func settingKeys() map[string]setting {
 		"stallAfter":      number(60, 86400, func(s *Settings) *int { return &s.StallAfter }),
 		"newFolderLimit":  number(0, 1_000_000, func(s *Settings) *int { return &s.NewFolderLimit }),
 		"authFailingDays": number(1, 365, func(s *Settings) *int { return &s.AuthFailingDays }),
+		"notifyMoves": {
+			false, func(s *Settings, b json.RawMessage) error { return strict(b, &s.NotifyMoves) },
+			func(s Settings) any { return s.NotifyMoves },
+		},
+		"storeIdentity": {false, func(s *Settings, b json.RawMessage) error {
+			v := IdentityAuto // of null
+			if err := strict(b, &v); err != nil {
+				return err
+			}
+			if v != IdentityAuto && v != IdentityFull && v != IdentityNone {
+				return errors.New("must be auto, full or none")
+			}
+			s.StoreIdentity = v
+			return nil
+		}, func(s Settings) any { return s.StoreIdentity }},
 	}
 }
 
