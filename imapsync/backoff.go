@@ -62,11 +62,9 @@ func backoff(f Fault, failures int) time.Duration {
 	return d
 }
 
-// goesOn says whether the session goes on after an error: the server said NO or BAD.
-func goesOn(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Usable()
-}
+// goesOn says whether the session goes on after an error: the server said NO or BAD, and
+// not that we ask too much, which is the account's matter and not one folder's.
+func goesOn(err error) bool { return usable(err) && Classify(err).Kind != FaultThrottled }
 
 // responseOf is what a server said, as events and statuses show it.
 func responseOf(err error) string {

@@ -17,6 +17,8 @@ type client struct {
 	c     *wire.Conn
 	info  Info
 	roles store.RoleFolder
+	// profile is the provider's; its latches are the worker's matter.
+	profile Profile
 
 	plainList   bool // extended LIST was refused
 	plainSelect bool // EXAMINE (CONDSTORE) was refused
@@ -27,8 +29,9 @@ type client struct {
 
 var _ Session = (*client)(nil)
 
-func newClient(c *wire.Conn, roles store.RoleFolder) *client {
-	return &client{c: c, info: infoOf(c), roles: roles}
+func newClient(c *wire.Conn, s store.Server, ps *Profiles) *client {
+	info := infoOf(c)
+	return &client{c: c, info: info, roles: s.Roles, profile: ps.Match(s.Host, info.ServerName, info.Capabilities)}
 }
 
 // infoOf is what the capabilities and ID say. An advertised IMAP4rev2 is taken as absent.
@@ -105,7 +108,7 @@ func (s *client) Select(ctx context.Context, raw string) (Selected, error) {
 }
 
 func (s *client) examine(ctx context.Context, raw string, cond bool) (Selected, error) {
-	f, err := s.c.Examine(ctx, raw, wire.SelectOptions{CondStore: cond})
+	f, err := s.c.Examine(ctx, raw, wire.SelectOptions{CondStore: cond, ReadWrite: s.profile.NeedSelect})
 	if err != nil {
 		return Selected{}, failure(err)
 	}

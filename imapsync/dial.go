@@ -23,6 +23,8 @@ type DialerOptions struct {
 	AllowPlaintext   bool // servers without TLS may be used where the account says so
 	AllowInsecureTLS bool // certificates may go unchecked where the account says so
 
+	Profiles *Profiles // what is known of providers; nil: what comes along
+
 	ClientName    string // of our ID; "" sends "postrider"
 	ClientVersion string // of our ID; "" sends none
 }
@@ -34,6 +36,9 @@ type Dialer struct{ o DialerOptions }
 func NewDialer(o DialerOptions) *Dialer {
 	if o.ClientName == "" {
 		o.ClientName = "postrider"
+	}
+	if o.Profiles == nil {
+		o.Profiles = builtin()
 	}
 	return &Dialer{o: o}
 }
@@ -63,7 +68,7 @@ func (d *Dialer) Dial(ctx context.Context, s store.Server) (Session, error) {
 	if err != nil {
 		return nil, failure(err)
 	}
-	return newClient(c, s.Roles), nil
+	return newClient(c, s, d.o.Profiles), nil
 }
 
 // Codes of our own for what we refuse, beside those of servers.

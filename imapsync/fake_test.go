@@ -33,6 +33,7 @@ type fakeServer struct {
 	fetchedAll func()          // called once, behind the answer to the next whole FETCH
 	commands   int             // of all sessions
 	refused    map[string]bool // folders whose EXAMINE is NO
+	readErr    error           // what EXAMINE, STATUS and FETCH of messages are answered with
 	noFolders  bool            // LIST answers nothing, with OK
 	garbled    string          // the folder whose line in LIST cannot be read
 	cutSearch  int             // SEARCH names only so many UIDs
@@ -305,6 +306,9 @@ func (x *fakeSession) Status(ctx context.Context, raw string) (Status, error) {
 	}
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
+	if x.s.readErr != nil {
+		return Status{}, x.s.readErr
+	}
 	if x.s.folders[raw] == nil || x.s.refused[raw] {
 		return Status{}, errFakeNo
 	}
@@ -318,6 +322,9 @@ func (x *fakeSession) Select(ctx context.Context, raw string) (Selected, error) 
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
 	f := x.s.folders[raw]
+	if x.s.readErr != nil {
+		return Selected{}, x.s.readErr
+	}
 	x.open, x.changes = "", Changes{}
 	if f == nil || x.s.refused[raw] {
 		return Selected{}, errFakeNo
@@ -381,6 +388,9 @@ func (x *fakeSession) Messages(ctx context.Context, set imap.UIDSet) ([]Message,
 	defer x.s.mu.Unlock()
 	if x.dies(set) {
 		return nil, errFakeClosed
+	}
+	if x.s.readErr != nil {
+		return nil, x.s.readErr
 	}
 	var out []Message
 	for _, m := range x.matching(set) {

@@ -86,7 +86,7 @@ func (s *client) Messages(ctx context.Context, set imap.UIDSet) ([]Message, erro
 	var broken imap.UIDSet
 	for i := range got {
 		out = append(out, messageOf(&got[i]))
-		if f := &got[i]; f.broken && f.envelope == nil {
+		if f := &got[i]; f.broken && f.envelope == nil || s.profile.HeadersInsteadOfEnvelope {
 			broken = append(broken, imap.UIDRange{Start: imap.UID(f.uid), Stop: imap.UID(f.uid)})
 		}
 	}

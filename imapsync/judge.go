@@ -49,7 +49,7 @@ func (w *worker) judge(ctx context.Context, err error, opened bool, began time.T
 	if fault.Planned && lived > plannedAfter || opened && w.whole && lived > backoffReset && fault.Kind == FaultServerDown {
 		w.met.connects.WithLabelValues("ok").Inc()
 		w.log.DebugContext(ctx, "session ended", "account", w.id, "err", err, "dur", lived)
-		return time.Duration(rand.Int64N(int64(plannedWait))), nil
+		return upTo(max(plannedWait, w.pace.lost(w.host()))), nil
 	}
 	w.met.connects.WithLabelValues(fault.Kind).Inc()
 	if fault.Kind != w.kind && !opened {
@@ -58,6 +58,17 @@ func (w *worker) judge(ctx context.Context, err error, opened bool, began time.T
 	w.kind = fault.Kind
 	w.failures++
 	pause := backoff(fault, w.failures)
+	switch {
+	case fault.Kind == FaultThrottled:
+		w.met.throttled.WithLabelValues("account").Inc()
+		if w.pace.throttle(w.host(), w.id) {
+			w.met.throttled.WithLabelValues("host").Inc()
+			w.log.WarnContext(ctx, "host throttles several accounts: slowed down", "host", w.host(), "dur", slowedFor)
+		}
+	case opened && (fault.Kind == FaultServerDown || fault.Kind == FaultSilent):
+		// Whom one outage threw out comes back spread, not at once.
+		pause = max(pause, upTo(w.pace.lost(w.host())))
+	}
 	wasSecond := w.secondTry
 	w.secondTry = fault.Kind == FaultAuthDead && !opened && !wasSecond && w.workedToday()
 	if w.secondTry {
@@ -78,6 +89,22 @@ func (w *worker) judge(ctx context.Context, err error, opened bool, began time.T
 		w.log.InfoContext(ctx, "status not written", "account", w.id, "err", serr)
 	}
 	return pause, w.giveUp(ctx)
+}
+
+// upTo is full jitter.
+func upTo(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return time.Duration(rand.Int64N(int64(d)))
+}
+
+// host is the name that the account's server is paced by.
+func (w *worker) host() string {
+	if acct := w.account(); acct.IMAP != nil {
+		return acct.IMAP.Host
+	}
+	return ""
 }
 
 // workedToday says whether the credentials let us in within the last day.

@@ -35,7 +35,7 @@ func (s *client) Folders(ctx context.Context) (Listing, error) {
 			return Listing{}, err
 		}
 	}
-	return Listing{Folders: assignRoles(unique(all), s.roles), Whole: whole}, nil
+	return Listing{Folders: assignRoles(unique(all), s.roles, s.profile.Roles), Whole: whole}, nil
 }
 
 // listOptions are the RETURN options that are advertised.

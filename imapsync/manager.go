@@ -53,6 +53,7 @@ type Options struct {
 	Owner      string                                                // names this process; unique
 	Logger     *slog.Logger                                          // nil discards
 	Registerer prometheus.Registerer                                 // nil: not registered
+	Profiles   *Profiles                                             // what is known of providers; nil: what comes along
 	Config     Config
 }
 
@@ -83,6 +84,9 @@ func NewManager(o Options) *Manager {
 	o.Config.defaults()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Profiles == nil {
+		o.Profiles = builtin()
 	}
 	return &Manager{
 		o: o, st: o.Store, cfg: o.Config, log: o.Logger, met: newMetrics(o.Registerer), pace: newPacer(),
@@ -309,7 +313,7 @@ func (m *Manager) start(ctx context.Context, a store.Account, l store.Lease, ask
 	w := &worker{
 		id: a.ID, lease: l, st: m.st, cfg: m.cfg, log: m.log, met: m.met, pace: m.pace,
 		dial: m.o.Dial, settings: m.st.Settings, pause: m.st.PauseAccount, baselines: m.baselines,
-		acct: a, kick: make(chan struct{}, 1), heldSince: asked, cancel: cancel,
+		profiles: m.o.Profiles, acct: a, kick: make(chan struct{}, 1), heldSince: asked, cancel: cancel,
 	}
 	w.leaseUntil.Store(m.stands(asked).UnixNano())
 	m.mu.Lock()

@@ -2,21 +2,42 @@ package imapsync
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/postrider/postrider/store"
 )
 
-// How fast sessions are opened to one host by all processes together, and how many at
-// once; a server in our own network bears more.
+// handshakesPrivate is how many sessions are opened at once to a server in our own
+// network, at no particular pace: it bears more.
+const handshakesPrivate = 64
+
+// An outage is many sessions to one host lost within outageWindow: they come back spread
+// over as long as the host's pace needs for them, at most outageMost.
 const (
-	connectsPerSecond = 50
-	handshakes        = 32
-	handshakesPrivate = 64
+	outageWindow = 10 * time.Second
+	outageMost   = 10 * time.Minute
 )
 
-// pacer spaces the opening of sessions by host. It is safe for concurrent use.
+// A host is throttled as a whole when throttledAccounts of its accounts say so within
+// throttledWithin: then sessions are opened slowdown times more slowly, for slowedFor.
+const (
+	throttledAccounts = 3
+	throttledWithin   = 5 * time.Minute
+	slowdown          = 10
+	slowedFor         = 10 * time.Minute
+)
+
+// maxIdleGates is how many hosts are remembered before those where nothing goes on are
+// forgotten.
+const maxIdleGates = 1000
+
+// pacer spaces the opening of sessions by host, for all accounts of the process. It is
+// safe for concurrent use, and starts no goroutine.
 type pacer struct {
 	mu    sync.Mutex
 	procs int
@@ -25,9 +46,28 @@ type pacer struct {
 
 // gate is one host's queue.
 type gate struct {
-	slots chan struct{}
-	mu    sync.Mutex
-	next  time.Time
+	profile Profile
+	private bool
+	queues  [2][]*turn // first tries, retries
+	open    int        // turns given and not yet left
+	next    time.Time  // of the next turn
+	timer   *time.Timer
+
+	lost      int // sessions lost since lostSince
+	lostSince time.Time
+	throttled []throttling // the last of each account, at most throttledAccounts
+	slowUntil time.Time
+}
+
+// turn is a session that waits for being opened.
+type turn struct {
+	queue, at int           // where it stands
+	given     chan struct{} // closed with the turn
+}
+
+type throttling struct {
+	id store.AccountID
+	at time.Time
 }
 
 func newPacer() *pacer { return &pacer{procs: 1, hosts: map[string]*gate{}} }
@@ -39,44 +79,154 @@ func (p *pacer) share(procs int) {
 	p.procs = max(procs, 1)
 }
 
-// enter waits for a turn at the host. The caller MUST call leave when the session is
-// open or was not to be opened.
-func (p *pacer) enter(ctx context.Context, host string) (leave func(), err error) {
-	private := isPrivate(host)
+// enter waits for a turn at the host: at the pace of its profile, in no particular order,
+// but retries behind first tries. The caller MUST call leave when the session is open or
+// was not to be opened. The error is the cause of ctx.
+func (p *pacer) enter(ctx context.Context, host string, profile Profile, retry bool) (leave func(), err error) {
+	t := &turn{given: make(chan struct{})}
+	if retry {
+		t.queue = 1
+	}
 	p.mu.Lock()
+	g := p.gate(host)
+	g.profile = profile
+	g.private = isPrivate(host) && profile.Name == defaultProfile
+	t.at = len(g.queues[t.queue])
+	g.queues[t.queue] = append(g.queues[t.queue], t)
+	p.give(g)
+	p.mu.Unlock()
+	leave = func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		g.open--
+		p.give(g)
+	}
+	select {
+	case <-t.given:
+		return leave, nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	waits := t.at >= 0
+	if waits {
+		g.take(t)
+	}
+	p.mu.Unlock()
+	if !waits {
+		leave()
+	}
+	return nil, context.Cause(ctx)
+}
+
+// gate is the host's; p.mu MUST be held.
+func (p *pacer) gate(host string) *gate {
+	host = strings.ToLower(host)
 	g := p.hosts[host]
 	if g == nil {
-		n := handshakesPrivate
-		if !private {
-			n = max(handshakes/p.procs, 1)
+		if now := time.Now(); len(p.hosts) >= maxIdleGates {
+			for name, old := range p.hosts {
+				if old.open == 0 && len(old.queues[0])+len(old.queues[1]) == 0 && now.After(old.next) && now.After(old.slowUntil) {
+					delete(p.hosts, name)
+				}
+			}
 		}
-		g = &gate{slots: make(chan struct{}, n)}
+		g = &gate{profile: builtin().fallback}
 		p.hosts[host] = g
 	}
-	every := time.Second * time.Duration(p.procs) / connectsPerSecond
-	p.mu.Unlock()
-	select {
-	case g.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	return g
+}
+
+// give gives the turns that are due, and comes back for the next one. p.mu MUST be held.
+func (p *pacer) give(g *gate) {
+	for len(g.queues[0])+len(g.queues[1]) > 0 {
+		now := time.Now()
+		most, every := p.pace(g, now)
+		if g.open >= most {
+			return // leave gives on
+		}
+		if wait := g.next.Sub(now); wait > 0 {
+			if g.timer == nil {
+				g.timer = time.AfterFunc(wait, func() {
+					p.mu.Lock()
+					defer p.mu.Unlock()
+					g.timer = nil
+					p.give(g)
+				})
+			}
+			return
+		}
+		queue := g.queues[0]
+		if len(queue) == 0 {
+			queue = g.queues[1]
+		}
+		t := queue[rand.IntN(len(queue))]
+		g.take(t)
+		t.at = -1
+		g.open++
+		g.next = now.Add(every)
+		close(t.given)
 	}
-	leave = func() { <-g.slots }
-	if private {
-		return leave, nil
+}
+
+// pace is how many sessions may be opened at once, and how far apart. p.mu MUST be held.
+func (p *pacer) pace(g *gate, now time.Time) (most int, every time.Duration) {
+	if g.private {
+		return handshakesPrivate, 0
 	}
-	g.mu.Lock()
-	now := time.Now()
-	turn := g.next
-	if turn.Before(now) {
-		turn = now
+	most = max(g.profile.Handshakes/p.procs, 1)
+	every = time.Duration(float64(p.procs) / g.profile.ConnectsPerSecond * float64(time.Second))
+	if now.Before(g.slowUntil) {
+		most, every = max(most/slowdown, 1), slowdown*every
 	}
-	g.next = turn.Add(every)
-	g.mu.Unlock()
-	if err := wait(ctx, time.Until(turn)); err != nil {
-		leave()
-		return nil, err
+	return most, every
+}
+
+// take takes a turn out of its queue.
+func (g *gate) take(t *turn) {
+	q := g.queues[t.queue]
+	last := q[len(q)-1]
+	q[t.at], last.at = last, t.at
+	q[len(q)-1] = nil
+	g.queues[t.queue] = q[:len(q)-1]
+}
+
+// lost notes that a session to the host was lost, and says over how long it is to come
+// back: as long as the host's pace needs for those that were lost with it.
+func (p *pacer) lost(host string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g, now := p.gate(host), time.Now()
+	if now.Sub(g.lostSince) > outageWindow {
+		g.lost, g.lostSince = 0, now
 	}
-	return leave, nil
+	g.lost++
+	_, every := p.pace(g, now)
+	return min(time.Duration(g.lost)*every, outageMost)
+}
+
+// throttle notes that the host throttles an account, and says whether it is slowed down
+// for that from now on.
+func (p *pacer) throttle(host string, id store.AccountID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g, now := p.gate(host), time.Now()
+	g.throttled = slices.DeleteFunc(g.throttled, func(t throttling) bool { return t.id == id || now.Sub(t.at) > throttledWithin })
+	g.throttled = append(g.throttled, throttling{id, now})
+	if len(g.throttled) < throttledAccounts {
+		return false
+	}
+	g.throttled = g.throttled[len(g.throttled)-throttledAccounts:]
+	began := !now.Before(g.slowUntil)
+	g.slowUntil = now.Add(slowedFor)
+	return began
+}
+
+// slowed says whether the host is throttled as a whole.
+func (p *pacer) slowed(host string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.hosts[strings.ToLower(host)]
+	return g != nil && time.Now().Before(g.slowUntil)
 }
 
 // isPrivate says whether a host is named as one of our own network.

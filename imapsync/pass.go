@@ -284,9 +284,6 @@ func (w *worker) refused(ctx context.Context, f *folder, cause error) error {
 	if e, ok := errors.AsType[*Error](cause); ok && e.Kind == ErrTimeout {
 		fail.Reason = "noAnswer"
 	}
-	if Classify(cause).Kind == FaultThrottled {
-		fail.Reason = "throttled"
-	}
 	fail.Count++
 	fail.Response, fail.Next = responseOf(cause), now.Add(failWait(fail.Count)).UTC()
 	if !fail.Said && (fail.Count >= stalledAfter || now.Sub(fail.Since) >= w.stallAfter(ctx)) {

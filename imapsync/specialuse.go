@@ -28,9 +28,9 @@ const (
 )
 
 // assignRoles gives folders their special use: the account's own settings first, then
-// the attributes of the server, then names. One folder has a role, the first wins; a
-// folder has one role. It changes and returns folders.
-func assignRoles(folders []Listed, user store.RoleFolder) []Listed {
+// the attributes of the server, then the provider's names, then all names. One folder
+// has a role, the first wins; a folder has one role. It changes and returns folders.
+func assignRoles(folders []Listed, user, provider store.RoleFolder) []Listed {
 	taken := make(map[string]bool)
 	give := func(f *Listed, role, source string) {
 		if role == "" || taken[role] || f.SpecialUse != "" {
@@ -47,22 +47,27 @@ func assignRoles(folders []Listed, user store.RoleFolder) []Listed {
 			give(&folders[i], RoleInbox, sourceName)
 		}
 	}
-	for _, r := range []struct{ role, path string }{
-		{RoleSent, user.Sent}, {RoleDrafts, user.Drafts}, {RoleJunk, user.Junk}, {RoleTrash, user.Trash}, {RoleArchive, user.Archive},
-	} {
-		if r.path == "" {
-			continue
+	named := func(roles store.RoleFolder, source string) {
+		for _, r := range []struct{ role, path string }{
+			{RoleSent, roles.Sent}, {RoleDrafts, roles.Drafts}, {RoleJunk, roles.Junk}, {RoleTrash, roles.Trash}, {RoleArchive, roles.Archive},
+		} {
+			if r.path == "" {
+				continue
+			}
+			if i := slices.IndexFunc(folders, func(f Listed) bool { return f.Path == r.path || f.Raw == r.path }); i >= 0 {
+				give(&folders[i], r.role, source)
+			}
+			// What the user says is final, even while the folder is missing.
+			taken[r.role] = taken[r.role] || source == sourceUser
 		}
-		if i := slices.IndexFunc(folders, func(f Listed) bool { return f.Path == r.path || f.Raw == r.path }); i >= 0 {
-			give(&folders[i], r.role, sourceUser)
-		}
-		taken[r.role] = true // what the user says is final, even while the folder is missing
 	}
+	named(user, sourceUser)
 	for i := range folders {
 		for _, a := range folders[i].Attrs {
 			give(&folders[i], roleOfAttr(a), sourceExtension)
 		}
 	}
+	named(provider, sourceName)
 	for i := range folders {
 		if folders[i].Selectable {
 			give(&folders[i], roleOfName(&folders[i]), sourceName)

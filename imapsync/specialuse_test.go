@@ -67,7 +67,7 @@ func TestAssignRoles(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := map[string]role{}
-			for _, f := range assignRoles(c.in, c.user) {
+			for _, f := range assignRoles(c.in, c.user, store.RoleFolder{}) {
 				if f.SpecialUse != "" {
 					got[f.Path] = role{f.SpecialUse, f.SpecialUseSource}
 				}
@@ -81,7 +81,7 @@ func TestAssignRoles(t *testing.T) {
 
 func TestAssignRolesLeavesUnselectableAlone(t *testing.T) {
 	in := []Listed{{Raw: "Sent", Path: "Sent", Attrs: []string{`\Noselect`}}, {Raw: "Gesendet", Path: "Gesendet", Selectable: true}}
-	if out := assignRoles(in, store.RoleFolder{}); out[0].SpecialUse != "" || out[1].SpecialUse != RoleSent {
+	if out := assignRoles(in, store.RoleFolder{}, store.RoleFolder{}); out[0].SpecialUse != "" || out[1].SpecialUse != RoleSent {
 		t.Errorf("roles: %+v", out)
 	}
 }
@@ -108,5 +108,20 @@ func TestCatalogue(t *testing.T) {
 	}
 	if len(langs) < 30 {
 		t.Errorf("%d languages, want at least 30", len(langs))
+	}
+}
+
+func TestAssignRolesByProvider(t *testing.T) {
+	in := []Listed{
+		{Raw: "Sent Items", Path: "Sent Items", Selectable: true},
+		{Raw: "Mine", Path: "Mine", Selectable: true},
+		{Raw: "Bin", Path: "Bin", Selectable: true, Attrs: []string{`\Trash`}},
+		{Raw: "Deleted", Path: "Deleted", Selectable: true},
+	}
+	out := assignRoles(in, store.RoleFolder{}, store.RoleFolder{Sent: "Mine", Trash: "Deleted", Junk: "not there"})
+	for i, want := range []string{"", RoleSent, RoleTrash, ""} {
+		if out[i].SpecialUse != want {
+			t.Errorf("%s is %q, want %q: the provider's names come behind attributes and before all names", out[i].Path, out[i].SpecialUse, want)
+		}
 	}
 }

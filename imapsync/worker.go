@@ -40,6 +40,7 @@ type worker struct {
 	dial      func(context.Context, store.Account) (Session, error)
 	settings  func(context.Context) (store.Settings, error)
 	pause     func(context.Context, store.AccountID, string) (store.Account, error)
+	profiles  *Profiles
 	baselines chan struct{} // slots for large first looks, shared by the process
 
 	// Shared with the manager and the watchdog.
@@ -62,6 +63,7 @@ type worker struct {
 	// Of the worker's goroutine alone.
 	sess        Session
 	info        Info
+	profile     Profile // of the provider: by host, and once logged in by all that the server says
 	state       store.State
 	loaded      bool
 	folders     []*folder
@@ -210,7 +212,8 @@ func (w *worker) connect(ctx context.Context) error {
 			return err
 		}
 	}
-	leave, err := w.pace.enter(ctx, acct.IMAP.Host)
+	w.profile = w.profiles.Match(acct.IMAP.Host, "", nil)
+	leave, err := w.pace.enter(ctx, acct.IMAP.Host, w.profile, w.failures > 0)
 	if err != nil {
 		return err
 	}
@@ -220,6 +223,7 @@ func (w *worker) connect(ctx context.Context) error {
 		return err
 	}
 	w.sess, w.info = sess, sess.Info()
+	w.profile = w.profiles.Match(acct.IMAP.Host, w.info.ServerName, w.info.Capabilities)
 	w.open, w.hints, w.whole, w.reopen = nil, Changes{}, false, false
 	w.began, w.foldersDone, w.shortIdles = time.Now(), 0, 0
 	if w.activeAt.IsZero() {
@@ -244,7 +248,7 @@ func (w *worker) closeSession(ctx context.Context, err error) {
 	w.alive.Store(max(w.alive.Load(), sess.LastProof().UnixNano()))
 	cause := context.Cause(ctx)
 	if err != nil && !errors.Is(err, errSilent) && !errors.Is(cause, errLeaseLost) && !errors.Is(err, store.ErrLeaseLost) {
-		if _, broken := errors.AsType[*Error](err); !broken || goesOn(err) {
+		if _, broken := errors.AsType[*Error](err); !broken || usable(err) {
 			bye, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			if lerr := sess.Logout(bye); lerr != nil {
 				w.log.DebugContext(ctx, "logout", "account", w.id, "err", lerr)

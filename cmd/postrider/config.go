@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/imapsync"
 	"github.com/postrider/postrider/internal/egress"
 	"github.com/postrider/postrider/store/secret"
 )
@@ -61,6 +62,7 @@ type Config struct {
 		Egress           string `yaml:"egress"`
 		AllowPlaintext   bool   `yaml:"allowPlaintext"`
 		AllowInsecureTLS bool   `yaml:"allowInsecureTLS"`
+		Providers        nested `yaml:"providers"` // imapsync.NewProfiles
 	} `yaml:"mail"`
 
 	Sync struct {
@@ -107,6 +109,7 @@ func defaultConfig() Config {
 	c.API.Docs = "public"
 	c.API.FirstToken = "print"
 	c.Mail.Egress = egress.Any
+	c.Mail.Providers = "{}"
 	c.Sync.ProbeInterval = 2 * time.Minute
 	c.Sync.ListInterval = 10 * time.Minute
 	c.Sync.AskInterval = time.Second
@@ -165,6 +168,12 @@ func (c *Config) problems() []problem {
 	oneOf("api.docs", c.API.Docs, "public", "token")
 	oneOf("api.firstToken", c.API.FirstToken, "print", "none")
 	oneOf("mail.egress", c.Mail.Egress, egress.Any, egress.Private, egress.Public)
+
+	if _, err := imapsync.NewProfiles(string(c.Mail.Providers)); err != nil {
+		for line := range strings.Lines(err.Error()) { // joined: one problem a line
+			bad("mail.providers", "%s", strings.TrimSpace(line))
+		}
+	}
 
 	if !c.Redis.URL.Empty() {
 		if _, err := redisOptions(c.Redis.URL.Reveal()); err != nil {

@@ -61,7 +61,7 @@ func TestFieldsCanBeSet(t *testing.T) {
 	samples := map[reflect.Type]string{
 		reflect.TypeFor[string](): "x", reflect.TypeFor[bool](): "true", reflect.TypeFor[int](): "7", reflect.TypeFor[float64](): "0.25",
 		reflect.TypeFor[time.Duration](): "5m0s", reflect.TypeFor[secret.Text](): "hidden",
-		reflect.TypeFor[[]string](): "a,b", reflect.TypeFor[[]secret.Text](): "hidden,too",
+		reflect.TypeFor[nested](): "{}", reflect.TypeFor[[]string](): "a,b", reflect.TypeFor[[]secret.Text](): "hidden,too",
 	}
 	c := defaultConfig()
 	for _, f := range c.fields() {
@@ -147,6 +147,10 @@ func TestCheckConfigJudgesValues(t *testing.T) {
 		{"egress: {allow: ['10.0.0.1/8']}", "write 10.0.0.0/8"},
 		{"webhook: {timeout: 10m}", "webhook.timeout (FILE:1): must be 1s to 1m0s"},
 		{"webhook: {slowShare: 2}", "webhook.slowShare (FILE:1)"},
+		{"mail: {providers: {gmail: {connections: 0}}}", "mail.providers (FILE:1): gmail.connections: must be 1 to 100"},
+		{"mail: {providers: {x: {}, y: {}}}", "mail.providers (FILE:1): y.hosts: one of hosts, idName and capability"},
+		{"mail:\n  providers: [gmail]", "FILE:2: mail.providers: must hold keys"},
+		{"mail: {providers: {gmail: {conections: 4}}}", "conections"},
 		{"events: {retention: 1m}", "events.retention (FILE:1)"},
 		{"sync: {proofInterval: 1h}", "sync.proofInterval (FILE:1)"},
 		{"a: [", "FILE: "},
@@ -173,7 +177,7 @@ func TestCheckConfigShow(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := writeConfig(t, "api:\n  listen: 127.0.0.1:4000\negress:\n  allow: [10.0.0.0/8, hooks.lan]\nredis:\n  url: redis://user:geheim@127.0.0.1:6379\n")
-	env := []string{"POSTRIDER_API_TOKEN_FILE=" + secretFile, "POSTRIDER_ROLES=api, sync", "POSTRIDER_EGRESS_ALLOW_HTTP=true", "POSTRIDER_URL=x"}
+	env := []string{"POSTRIDER_API_TOKEN_FILE=" + secretFile, "POSTRIDER_ROLES=api, sync", "POSTRIDER_EGRESS_ALLOW_HTTP=true", "POSTRIDER_URL=x", `POSTRIDER_MAIL_PROVIDERS={"gmail":{"connections":4}}`}
 	code, stdout, stderr := runHere(t, env, "", "check-config", "--show", "--config", path)
 	if code != exitDone {
 		t.Fatalf("exit %d: %s", code, stderr)
@@ -191,6 +195,7 @@ func TestCheckConfigShow(t *testing.T) {
 		"roles":             "api,sync $POSTRIDER_ROLES",
 		"egress.allowHttp":  "true $POSTRIDER_EGRESS_ALLOW_HTTP",
 		"events.retention":  "72h0m0s default",
+		"mail.providers":    `{"gmail":{"connections":4}} $POSTRIDER_MAIL_PROVIDERS`,
 		"webhook.slowShare": "0.5 default",
 	} {
 		if got := strings.Join(shown[key], " "); got != want {

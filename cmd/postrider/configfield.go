@@ -19,7 +19,12 @@ type field struct {
 	v   reflect.Value
 }
 
+// nested is a key that holds keys of its own, as YAML or JSON; in the environment it is
+// that text.
+type nested string
+
 var (
+	nestedType   = reflect.TypeFor[nested]()
 	textType     = reflect.TypeFor[secret.Text]()
 	durationType = reflect.TypeFor[time.Duration]()
 )
@@ -57,6 +62,8 @@ func (f field) env() string {
 	}
 	return "POSTRIDER_" + b.String()
 }
+
+func (f field) isNested() bool { return f.v.Type() == nestedType }
 
 func (f field) isList() bool { return f.v.Kind() == reflect.Slice }
 

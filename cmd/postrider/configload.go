@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -138,6 +139,9 @@ func (l *loaded) readFile(file string) []error {
 			}
 			l.sources[key] = fmt.Sprintf("%s:%d", file, k.Line)
 			words, err := nodeWords(v)
+			if f.isNested() {
+				words, err = nestedWords(v)
+			}
 			if err == nil && v.Kind == yaml.SequenceNode && !f.isList() {
 				err = errNotList
 			}
@@ -173,6 +177,16 @@ func nodeWords(n *yaml.Node) ([]string, error) {
 		return words, nil
 	}
 	return nil, errors.New("must be a value, not keys of its own")
+}
+
+// nestedWords is a node with all that it holds as one line of JSON.
+func nestedWords(n *yaml.Node) ([]string, error) {
+	var m map[string]any
+	if err := n.Decode(&m); err != nil {
+		return nil, fmt.Errorf("must hold keys: %w", err)
+	}
+	b, err := json.Marshal(m)
+	return []string{string(b)}, err
 }
 
 func isGroup(byKey map[string]field, key string) bool {

@@ -250,9 +250,13 @@ func (d *daemon) buildEngines() error {
 	if err != nil {
 		return fmt.Errorf("mail.egress: %w", err)
 	}
+	profiles, err := imapsync.NewProfiles(string(d.cfg.Mail.Providers))
+	if err != nil {
+		return fmt.Errorf("mail.providers: %w", err)
+	}
 	d.dialer = imapsync.NewDialer(imapsync.DialerOptions{
 		Dial: mail.DialContext, AllowPlaintext: d.cfg.Mail.AllowPlaintext, AllowInsecureTLS: d.cfg.Mail.AllowInsecureTLS,
-		ClientName: "Postrider", ClientVersion: version,
+		ClientName: "Postrider", ClientVersion: version, Profiles: profiles,
 	})
 	if d.cfg.has(roleDispatch) || d.cfg.has(roleAPI) {
 		d.transport = guard.Transport(egress.Options{IdlePerHost: 4})
@@ -275,7 +279,7 @@ func (d *daemon) buildEngines() error {
 	if d.cfg.has(roleSync) {
 		s := d.cfg.Sync
 		d.manager = imapsync.NewManager(imapsync.Options{
-			Store: d.store, Owner: d.instance, Logger: d.log, Registerer: d.registry,
+			Store: d.store, Owner: d.instance, Logger: d.log, Registerer: d.registry, Profiles: profiles,
 			Dial: func(ctx context.Context, a store.Account) (imapsync.Session, error) {
 				return d.dialer.Dial(ctx, *a.IMAP)
 			},
