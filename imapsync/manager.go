@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -77,6 +78,9 @@ type Manager struct {
 	shards   [store.Shards]map[store.AccountID]store.Account // what is registered, as last read
 	versions [store.Shards]uint64
 	procs    int
+	leaving  bool // shutting down: no longer one of those that share
+
+	inherited bool // what a predecessor of our name left was asked for; of reconcile alone
 }
 
 // NewManager makes a Manager; Run starts it.
@@ -120,18 +124,27 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-t.C:
 		}
 	}
+	m.mu.Lock()
+	m.leaving = true
+	m.mu.Unlock()
+	m.retire(ctx) // first: the others take what we release as theirs
 	for _, w := range m.snapshot() {
 		w.cancel(errShutdown)
 	}
 	m.wg.Wait()
 	stop()
 	wg.Wait()
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	m.retire(ctx) // a heartbeat may have been under way
+	return nil
+}
+
+// retire takes this process off the list of those that share the accounts.
+func (m *Manager) retire(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if err := m.st.Retire(last, m.o.Owner); err != nil {
+	if err := m.st.Retire(ctx, m.o.Owner); err != nil {
 		m.log.InfoContext(ctx, "process not retired", "err", err)
 	}
-	return nil
 }
 
 // Kick has an account looked at again soon, and its registration read again. It never
@@ -269,24 +282,37 @@ func (m *Manager) watchable() int {
 	return n
 }
 
-// take acquires the free leases of accounts that should be watched, up to our share.
+// take acquires the free leases of accounts that should be watched, up to our share. The
+// first time, what a predecessor of our name left is as good as free.
 func (m *Manager) take(ctx context.Context) error {
-	free, err := m.st.FreeLeases(ctx)
+	free, procs, err := m.st.FreeLeases(ctx)
 	if err != nil {
 		return err
 	}
+	if !m.inherited {
+		left, err := m.st.OwnedLeases(ctx, m.o.Owner)
+		if err != nil {
+			return err
+		}
+		free = append(free, left...)
+		slices.Sort(free)
+		free = slices.Compact(free)
+	}
+	m.share(procs)
 	var want []store.Account
 	for _, id := range free {
 		if a, ok := m.registered(id); ok && a.Watchable() && m.worker(id) == nil {
 			want = append(want, a)
 		}
 	}
+	m.inherited = true
 	if len(want) == 0 {
 		return nil
 	}
 	m.mu.Lock()
 	held, procs := len(m.workers), m.procs
 	m.mu.Unlock()
+	rand.Shuffle(len(want), func(i, j int) { want[i], want[j] = want[j], want[i] }) // others look at the same list
 	want = want[:max(0, min(len(want), quota(m.watchable(), procs)-held))]
 	var g errgroup.Group
 	g.SetLimit(16)
@@ -315,7 +341,7 @@ func (m *Manager) start(ctx context.Context, a store.Account, l store.Lease, ask
 		dial: m.o.Dial, settings: m.st.Settings, pause: m.st.PauseAccount, baselines: m.baselines,
 		profiles: m.o.Profiles, acct: a, kick: make(chan struct{}, 1), heldSince: asked, cancel: cancel,
 	}
-	w.leaseUntil.Store(m.stands(asked).UnixNano())
+	w.leaseUntil.Store(m.stands(asked))
 	m.mu.Lock()
 	m.workers[a.ID] = w
 	m.mu.Unlock()
@@ -331,8 +357,9 @@ func (m *Manager) start(ctx context.Context, a store.Account, l store.Lease, ask
 }
 
 // stands is until when a lease renewed at a time is certain to be ours.
-func (m *Manager) stands(asked time.Time) time.Time {
-	return asked.Add(m.cfg.LeaseTTL - m.cfg.LeaseTTL/4)
+func (m *Manager) stands(asked time.Time) *time.Time {
+	until := asked.Add(m.cfg.LeaseTTL - m.cfg.LeaseTTL/4)
+	return &until
 }
 
 // ended forgets a worker and gives its lease back, unless it was lost.
@@ -368,12 +395,15 @@ func (m *Manager) renewals(ctx context.Context) {
 }
 
 func (m *Manager) renew(ctx context.Context) {
-	alive, err := m.st.Heartbeat(ctx, m.o.Owner, m.cfg.LeaseTTL)
-	if err == nil {
-		m.mu.Lock()
-		m.procs = max(len(alive), 1)
-		m.mu.Unlock()
-		m.pace.share(len(alive))
+	m.mu.Lock()
+	leaving := m.leaving
+	m.mu.Unlock()
+	var err error
+	if !leaving {
+		var alive []string
+		if alive, err = m.st.Heartbeat(ctx, m.o.Owner, m.cfg.LeaseTTL); err == nil {
+			m.share(len(alive))
+		}
 	}
 	workers := m.snapshot()
 	if len(workers) == 0 {
@@ -383,18 +413,22 @@ func (m *Manager) renew(ctx context.Context) {
 	for i, w := range workers {
 		leases[i] = store.Held{Lease: w.lease, Seq: w.known.Load()}
 	}
-	asked := time.Now()
+	until := m.stands(time.Now())
 	lost, behind, rerr := m.st.Renew(ctx, leases, m.cfg.LeaseTTL)
+	gone := make(map[store.AccountID]bool, len(lost))
+	for _, id := range lost {
+		gone[id] = true
+	}
 	if rerr != nil || err != nil {
 		m.log.InfoContext(ctx, "leases not renewed", "err", errors.Join(err, rerr))
 	}
 	for _, w := range workers {
 		switch {
-		case slices.Contains(lost, w.id):
-			w.leaseUntil.Store(0)
+		case gone[w.id]:
+			w.leaseUntil.Store(nil)
 			w.cancel(errLeaseLost)
 		case rerr == nil:
-			w.leaseUntil.Store(m.stands(asked).UnixNano())
+			w.leaseUntil.Store(until)
 		}
 		if slices.Contains(behind, w.id) {
 			m.log.WarnContext(ctx, "redis has forgotten events", "account", w.id, "seq", w.known.Load())
@@ -402,6 +436,14 @@ func (m *Manager) renew(ctx context.Context) {
 			w.wake()
 		}
 	}
+}
+
+// share says how many processes live, ourselves included.
+func (m *Manager) share(procs int) {
+	m.mu.Lock()
+	m.procs = max(procs, 1)
+	m.mu.Unlock()
+	m.pace.share(procs)
 }
 
 // handOverRate is how many accounts are handed over a second, and handOverAge how long

@@ -35,7 +35,9 @@ type Leases interface {
 	Acquire(ctx context.Context, id store.AccountID, owner string, ttl time.Duration) (store.Lease, error)
 	Renew(ctx context.Context, leases []store.Held, ttl time.Duration) (lost, behind []store.AccountID, err error)
 	Release(ctx context.Context, l store.Lease) error
-	FreeLeases(ctx context.Context) ([]store.AccountID, error)
+	FreeLeases(ctx context.Context) (free []store.AccountID, procs int, err error)
+	// OwnedLeases are those that a predecessor of the same name has left.
+	OwnedLeases(ctx context.Context, owner string) ([]store.AccountID, error)
 	Heartbeat(ctx context.Context, proc string, ttl time.Duration) (alive []string, err error)
 	Retire(ctx context.Context, proc string) error
 }

@@ -109,8 +109,12 @@ func (w *worker) awaitStore(ctx context.Context) error {
 	}
 }
 
-// leased says whether the lease cannot have expired, by our own clock.
-func (w *worker) leased() bool { return time.Now().UnixNano() < w.leaseUntil.Load() }
+// leased says whether the lease cannot have expired, by our own clock, however that was
+// set meanwhile.
+func (w *worker) leased() bool {
+	until := w.leaseUntil.Load()
+	return until != nil && time.Now().Before(*until)
+}
 
 // commit writes under the lease. Behind a lease that may have expired it does not even
 // try: the fence would refuse it, and the wait for a renewal is the same.

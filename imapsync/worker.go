@@ -50,13 +50,13 @@ type worker struct {
 	endSession context.CancelCauseFunc // ends the present session or the wait for the next
 	kick       chan struct{}           // cap 1: look again
 	kicked     atomic.Bool
-	stalled    atomic.Bool   // accountStalled was said from outside: the next whole pass ends it
-	leaseUntil atomic.Int64  // Unix ns of our own clock until which the lease stands for sure
-	closedAt   atomic.Int64  // Unix ns when the watchdog closed the session; 0 = not
-	alive      atomic.Int64  // Unix ns of the last proof of life of an ended session
-	recorded   atomic.Int64  // Unix ns of the proof of life that the store has
-	known      atomic.Uint64 // seq of the last event that the store has confirmed to us
-	forgotten  atomic.Bool   // the store no longer has it: read everything again
+	stalled    atomic.Bool               // accountStalled was said from outside: the next whole pass ends it
+	leaseUntil atomic.Pointer[time.Time] // until when the lease stands for sure, by our monotonic clock; nil = lost
+	closedAt   atomic.Int64              // Unix ns when the watchdog closed the session; 0 = not
+	alive      atomic.Int64              // Unix ns of the last proof of life of an ended session
+	recorded   atomic.Int64              // Unix ns of the proof of life that the store has
+	known      atomic.Uint64             // seq of the last event that the store has confirmed to us
+	forgotten  atomic.Bool               // the store no longer has it: read everything again
 	heldSince  time.Time
 	cancel     context.CancelCauseFunc
 

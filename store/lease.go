@@ -72,15 +72,16 @@ func (s *Store) Renew(ctx context.Context, leases []Held, ttl time.Duration) (lo
 				err = errors.Join(err, e)
 				continue
 			}
-			lost, behind = append(lost, accountIDs(answer[0])...), append(behind, accountIDs(answer[1])...)
+			gone, _ := answer[0].([]any) // an empty list may be anything
+			old, _ := answer[1].([]any)
+			lost, behind = append(lost, accountIDs(gone)...), append(behind, accountIDs(old)...)
 		}
 	}
 	return lost, behind, err
 }
 
-// accountIDs reads a list in a script's answer.
-func accountIDs(v any) []AccountID {
-	list, _ := v.([]any) // an empty list may be anything
+// accountIDs reads a list of them.
+func accountIDs[T any](list []T) []AccountID {
 	ids := make([]AccountID, len(list))
 	for i, id := range list {
 		ids[i] = AccountID(fmt.Sprint(id))
@@ -94,29 +95,64 @@ func (s *Store) Release(ctx context.Context, l Lease) error {
 	return err
 }
 
-// FreeLeases lists the accounts, paused ones included, that no process holds.
-func (s *Store) FreeLeases(ctx context.Context) ([]AccountID, error) {
+// FreeLeases lists the accounts, paused ones included, that no process holds, and counts
+// the processes that live.
+func (s *Store) FreeLeases(ctx context.Context) (free []AccountID, procs int, err error) {
 	now, err := s.Now(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	cmds := make([]*redis.StringSliceCmd, Shards)
+	ms := strconv.FormatInt(now.UnixMilli(), 10)
+	var alive *redis.IntCmd
 	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for n := range cmds {
-			cmds[n] = p.ZRangeByScore(ctx, s.k.leases(n), &redis.ZRangeBy{Min: "-inf", Max: strconv.FormatInt(now.UnixMilli(), 10)})
+			cmds[n] = p.ZRangeByScore(ctx, s.k.leases(n), &redis.ZRangeBy{Min: "-inf", Max: ms})
+		}
+		alive = p.ZCount(ctx, s.k.procs(), "("+ms, "+inf")
+		return nil
+	})
+	if err != nil {
+		return nil, 0, unavailable("look for free leases", err)
+	}
+	for _, c := range cmds {
+		free = append(free, accountIDs(c.Val())...)
+	}
+	return free, int(alive.Val()), nil
+}
+
+// OwnedLeases lists the accounts whose lease stands in the name of owner.
+func (s *Store) OwnedLeases(ctx context.Context, owner string) ([]AccountID, error) {
+	held := make([]*redis.StringSliceCmd, Shards)
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n := range held {
+			held[n] = p.ZRangeByScore(ctx, s.k.leases(n), &redis.ZRangeBy{Min: "(0", Max: "+inf"})
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, unavailable("look for free leases", err)
+		return nil, unavailable("read leases", err)
 	}
-	var ids []AccountID
-	for _, c := range cmds {
-		for _, id := range c.Val() {
-			ids = append(ids, AccountID(id))
+	var owned []AccountID
+	for _, c := range held {
+		ids := accountIDs(c.Val())
+		owners := make([]*redis.StringCmd, len(ids))
+		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, id := range ids {
+				owners[i] = p.HGet(ctx, s.k.lease(id), "owner")
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, redis.Nil) { // Nil: released meanwhile
+			return nil, unavailable("read leases", err)
+		}
+		for i, id := range ids {
+			if owners[i].Val() == owner {
+				owned = append(owned, id)
+			}
 		}
 	}
-	return ids, nil
+	return owned, nil
 }
 
 // Heartbeat says that a process lives, for ttl, and lists those that do, itself too.

@@ -400,7 +400,7 @@ func testLeases(t *testing.T, s *store.Store, _ redis.UniversalClient) {
 	if _, err := s.Acquire(t.Context(), a.ID, "p2", time.Minute); !errors.Is(err, store.ErrLeaseHeld) {
 		t.Errorf("taken away: %v", err)
 	}
-	if free, err := s.FreeLeases(t.Context()); err != nil || len(free) != 0 {
+	if free, _, err := s.FreeLeases(t.Context()); err != nil || len(free) != 0 {
 		t.Errorf("%v, %v", free, err)
 	}
 	st, err := s.State(t.Context(), a.ID)
@@ -418,12 +418,17 @@ func testLeases(t *testing.T, s *store.Store, _ redis.UniversalClient) {
 	if _, _, err := s.Renew(t.Context(), []store.Held{{Lease: l}}, -time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if free, err := s.FreeLeases(t.Context()); err != nil || len(free) != 1 {
+	if free, _, err := s.FreeLeases(t.Context()); err != nil || len(free) != 1 {
 		t.Errorf("%v, %v", free, err)
 	}
 	l2, err := s.Acquire(t.Context(), a.ID, "p2", time.Minute)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for owner, want := range map[string]int{"p1": 0, "p2": 1} {
+		if owned, err := s.OwnedLeases(t.Context(), owner); err != nil || len(owned) != want {
+			t.Errorf("of %s: %v, %v", owner, owned, err)
+		}
 	}
 	if lost, _, err := s.Renew(t.Context(), []store.Held{{Lease: l}}, time.Minute); err != nil || len(lost) != 1 {
 		t.Errorf("the old owner renewed: %v, %v", lost, err)
@@ -444,6 +449,15 @@ func testLeases(t *testing.T, s *store.Store, _ redis.UniversalClient) {
 	}
 	if alive, err := s.Heartbeat(t.Context(), "p2", time.Minute); err != nil || len(alive) != 1 {
 		t.Errorf("%v, %v", alive, err)
+	}
+	if _, procs, err := s.FreeLeases(t.Context()); err != nil || procs != 1 {
+		t.Errorf("%d processes live, %v", procs, err)
+	}
+	if err := s.Release(t.Context(), l2); err != nil {
+		t.Fatal(err)
+	}
+	if owned, err := s.OwnedLeases(t.Context(), "p2"); err != nil || len(owned) != 0 {
+		t.Errorf("of p2 after the release: %v, %v", owned, err)
 	}
 }
 
