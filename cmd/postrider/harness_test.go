@@ -50,6 +50,7 @@ type served struct {
 	Dir        string // its data directory
 
 	t      testing.TB
+	bin    string // the program; "" = this test binary
 	args   []string
 	env    []string
 	cmd    *exec.Cmd
@@ -63,6 +64,12 @@ type served struct {
 // the test.
 func startServe(t testing.TB, env []string, args ...string) *served {
 	t.Helper()
+	return startBinary(t, "", env, args...)
+}
+
+// startBinary is startServe of a program that builtBinary made.
+func startBinary(t testing.TB, bin string, env []string, args ...string) *served {
+	t.Helper()
 	if !hasEnv(env, "POSTRIDER_REDIS_URL") {
 		needRedis(t)
 	}
@@ -70,7 +77,7 @@ func startServe(t testing.TB, env []string, args ...string) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &served{t: t, Dir: filepath.Join(dir, "data"), args: args, env: env, out: &lockedBuffer{}}
+	s := &served{t: t, bin: bin, Dir: filepath.Join(dir, "data"), args: args, env: env, out: &lockedBuffer{}}
 	t.Cleanup(func() {
 		s.Kill()
 		if t.Failed() {
@@ -81,6 +88,17 @@ func startServe(t testing.TB, env []string, args ...string) *served {
 	})
 	s.Start()
 	return s
+}
+
+// builtBinary builds the program as users have it: without the race detector, whose
+// cost a test of scale would measure instead.
+func builtBinary(t testing.TB) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "postrider")
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return bin
 }
 
 func needRedis(t testing.TB) {
@@ -111,6 +129,9 @@ func (s *served) Launch() {
 	s.t.Helper()
 	args := append([]string{"serve", "--data", s.Dir, "--listen", "127.0.0.1:0"}, s.args...)
 	s.cmd = programCommand(context.Background(), s.env, args...)
+	if s.bin != "" {
+		s.cmd.Path = s.bin
+	}
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	if c, err := readCLI(filepath.Join(s.Dir, cliFile)); err == nil { // the URL in it is the last run's
 		c.URL = ""

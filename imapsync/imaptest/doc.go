@@ -6,9 +6,9 @@
 // It is imported by tests and the demo only, imports no engine and not the testing
 // package: what takes a TB takes any *testing.T.
 //
-// Goroutines: Memory has those of its listeners and connections, joined by Close; a
-// Script one per connection, joined by its cleanup; a real server is a child process
-// with its children, ended with the test.
+// Goroutines: Memory and Fleet have those of their listeners and connections, joined at
+// their end; a Script one per connection, joined by its cleanup; a real server is a child
+// process with its children, ended with the test.
 package imaptest
 
 import (
