@@ -246,7 +246,7 @@ func FuzzDecodeName(f *testing.F) {
 
 // FuzzNumbers: ranges are ascending and disjoint, and no more than allowed are kept.
 func FuzzNumbers(f *testing.F) {
-	for _, s := range []string{"* SEARCH 1 2 3 9", "* ESEARCH (TAG \"A1\") UID ALL 1:4294967295", "* VANISHED (EARLIER) 41,43:116,*", "* SEARCH 4:2 99999999999999999999 0 x1 1x"} {
+	for _, s := range []string{"* SEARCH 1 2 3 9", "* ESEARCH (TAG \"A1\") UID ALL 1:4294967295", "* VANISHED (EARLIER) 41,43:116,*", "* SEARCH 4:2 99999999999999999999 0 x1 1x", "*SEARCH 1 2"} {
 		f.Add(s, uint16(5))
 	}
 	f.Fuzz(func(t *testing.T, s string, split uint16) {

@@ -36,7 +36,17 @@ type numbers struct {
 	quoted  bool
 	escaped bool
 	named   key // what the next number of an ESEARCH is
+	intro   intro
 }
+
+// intro is how much of `* SEARCH` was read: the name may follow the star at once.
+type intro uint8
+
+const (
+	introDone intro = iota
+	introStar       // in the star and what separates it from the name
+	introName
+)
 
 type key uint8
 
@@ -50,7 +60,7 @@ const (
 
 func (n *numbers) begin(kind byte) {
 	*n = numbers{max: n.max, kind: kind, ranges: n.ranges[:0]}
-	n.keyLen = -2 // `*` and the type's name come first
+	n.intro = introStar
 }
 
 // numbersKind says which list of numbers a response is; 0 = none.
@@ -72,14 +82,14 @@ func numbersKind(b []byte) byte {
 // feed takes the next bytes of the line.
 func (n *numbers) feed(p []byte) {
 	i := 0
-	for n.keyLen < 0 && i < len(p) { // the two words at the beginning
-		if p[i] == ' ' && i > 0 && p[i-1] != ' ' {
-			n.keyLen++
+	for ; i < len(p) && n.intro != introDone; i++ {
+		switch inWord := p[i] != '*' && !wordEnds(p[i]) && p[i] != 0; {
+		case n.intro == introStar && inWord:
+			n.intro = introName
+		case n.intro == introName && wordEnds(p[i]):
+			n.intro = introDone
+			i-- // what ended the name may begin the list
 		}
-		i++
-	}
-	if n.keyLen < 0 {
-		return
 	}
 	for ; i < len(p); i++ {
 		c := p[i]

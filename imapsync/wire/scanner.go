@@ -292,10 +292,17 @@ func skipSpace(b []byte) []byte {
 // cutWord takes the first word: up to a space, parenthesis, bracket or quote.
 func cutWord(b []byte) (word, rest []byte) {
 	for i, c := range b {
-		switch c {
-		case ' ', '(', '[', '"', '{', '\t', ')':
+		if wordEnds(c) {
 			return b[:i], b[i:]
 		}
 	}
 	return b, nil
+}
+
+func wordEnds(c byte) bool {
+	switch c {
+	case ' ', '(', '[', '"', '{', '\t', ')':
+		return true
+	}
+	return false
 }
