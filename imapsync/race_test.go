@@ -193,6 +193,31 @@ func TestWorker_store_that_only_reads_costs_the_server_little(t *testing.T) {
 	})
 }
 
+// unreadable fails all reads of an account's state while the lease is given.
+type unreadable struct {
+	*store.Store
+	reads atomic.Int64
+}
+
+func (u *unreadable) State(ctx context.Context, id store.AccountID) (store.State, error) {
+	if u.reads.Add(1) > 100 { // so that a loop without a wait fails the test, and does not hang it
+		return u.Store.State(ctx, id)
+	}
+	return store.State{}, fmt.Errorf("planted: %w", store.ErrUnavailable)
+}
+
+func TestWorker_store_that_cannot_be_read_is_asked_once_a_second(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		u := &unreadable{Store: d.st}
+		d.wrap = func(Store) Store { return u }
+		d.up()
+		d.pass(20 * time.Second)
+		if n := u.reads.Load(); n < 10 || n > 45 {
+			d.t.Errorf("%d reads in 20 s", n)
+		}
+	})
+}
+
 func TestManager_stall_seen_from_outside_ends_with_the_next_pass(t *testing.T) {
 	bubble(t, true, func(d *den) {
 		d.started()

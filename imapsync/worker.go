@@ -97,7 +97,7 @@ type worker struct {
 	failures  int // in a row, for back-off
 	kind      string
 	secondTry bool
-	tried     uint64 // version of the configuration that the last session was opened with
+	tried     uint64 // version of the configuration that the last session was wanted with
 }
 
 // run watches the account until ctx ends, the lease is lost, or the account is gone;
@@ -139,6 +139,7 @@ func (w *worker) protected(ctx context.Context) (opened bool, err error) {
 	defer cancel(nil)
 	w.mu.Lock()
 	w.endSession = cancel
+	w.tried = w.acct.Version
 	w.mu.Unlock()
 	if err := w.ready(sctx); err != nil {
 		return false, err
