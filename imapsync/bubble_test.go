@@ -61,8 +61,14 @@ type den struct {
 	mini *miniredis.Miniredis
 	m    *Manager
 	wrap func(Store) Store // nil: the store as it is
+	cfg  Config
 	stop func()
-	last uint64
+
+	early     map[string]uint32 // highest UIDs before the account was registered
+	clients   []*redis.Client   // further ones, closed at the end
+	saboteurs []*saboteur
+	restarts  sync.WaitGroup // engines that are on their way
+	last      uint64
 }
 
 const denAccount = store.AccountID("jo")
@@ -70,13 +76,19 @@ const denAccount = store.AccountID("jo")
 func newDen(t *testing.T, condstore bool) *den {
 	mini := miniredis.NewMiniRedis()
 	mini.ClockTTL(true)
-	rdb := redis.NewClient(&redis.Options{
-		Addr: "127.0.0.1:6379", Dialer: func(context.Context, string, string) (net.Conn, error) { return unblocked(mini.Dial()) },
-	})
-	d := &den{t: t, st: storetest.On(t, rdb), srv: newFakeServer(condstore), rdb: rdb, mini: mini}
+	d := &den{t: t, srv: newFakeServer(condstore), mini: mini}
+	d.rdb = d.client()
+	d.st = storetest.On(t, d.rdb)
 	_, err := d.st.CreateAccount(t.Context(), store.Account{ID: denAccount, IMAP: &store.Server{Host: "127.0.0.1", Port: 143, User: "jo"}})
 	d.ok(err)
 	return d
+}
+
+// client is a client of its own of the bubble's Redis.
+func (d *den) client() *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: "127.0.0.1:6379", Dialer: func(context.Context, string, string) (net.Conn, error) { return unblocked(d.mini.Dial()) },
+	})
 }
 
 // unblockedConn is a pipe whose writer does not wait for the reader, as a socket's: both
@@ -126,8 +138,11 @@ func (u *unblockedConn) Close() error {
 }
 
 func (d *den) end() {
+	d.restarts.Wait()
 	d.down()
-	_ = d.rdb.Close()
+	for _, c := range append(d.clients, d.rdb) {
+		_ = c.Close()
+	}
 	d.mini.Close()
 }
 
@@ -144,7 +159,7 @@ func (d *den) up() {
 		st = d.wrap(st)
 	}
 	d.m = NewManager(Options{
-		Store: st, Owner: "proc", Logger: slog.New(slog.NewTextHandler(d.t.Output(), nil)),
+		Store: st, Owner: "proc", Config: d.cfg, Logger: slog.New(slog.NewTextHandler(d.t.Output(), nil)),
 		Dial: func(ctx context.Context, _ store.Account) (Session, error) { return d.srv.dial(ctx) },
 	})
 	ctx, cancel := context.WithCancel(d.t.Context())

@@ -41,6 +41,7 @@ type fakeServer struct {
 	panics     int             // LISTs that panic
 	dials      int
 	opened     map[string]int
+	strike     func(n int) error // what becomes of the n-th command, if it is not nil
 }
 
 type fakeFolder struct {
@@ -132,13 +133,16 @@ func (s *fakeServer) expunge(folder string, uids ...uint32) {
 }
 
 func (s *fakeServer) flag(folder string, uid uint32, flags ...string) {
-	s.act(func() {
-		if m := s.folders[folder].msgs[uid]; m != nil {
-			slices.Sort(flags)
-			s.modseq++
-			m.flags, m.modseq = flags, s.modseq
-		}
-	})
+	s.act(func() { s.mark(folder, uid, flags...) })
+}
+
+// mark is flag without the telling.
+func (s *fakeServer) mark(folder string, uid uint32, flags ...string) {
+	if m := s.folders[folder].msgs[uid]; m != nil {
+		slices.Sort(flags)
+		s.modseq++
+		m.flags, m.modseq = flags, s.modseq
+	}
 }
 
 func (s *fakeServer) dial(context.Context) (Session, error) {
@@ -235,10 +239,18 @@ func (x *fakeSession) command(ctx context.Context) error {
 	default:
 	}
 	x.s.mu.Lock()
-	defer x.s.mu.Unlock()
 	x.proof = time.Now()
 	x.s.commands++
-	return nil
+	n, strike := x.s.commands, x.s.strike
+	x.s.mu.Unlock()
+	if strike == nil {
+		return nil
+	}
+	err := strike(n)
+	if err != nil && !goesOn(err) {
+		x.Close()
+	}
+	return err
 }
 
 // dies ends the connection for a set that names a deadly message.
