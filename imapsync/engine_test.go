@@ -365,7 +365,8 @@ func (r *rig) put(folder, id string, flags ...string) uint32 {
 	return uid
 }
 
-// eachPeer runs a scenario on the memory server (no CONDSTORE), on Dovecot and on Cyrus.
+// eachPeer runs a scenario on the memory server (no CONDSTORE), on Dovecot, on Cyrus, and
+// on the model server in two dialects.
 func eachPeer(t *testing.T, f func(t *testing.T, r *rig)) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
@@ -379,4 +380,10 @@ func eachPeer(t *testing.T, f func(t *testing.T, r *rig)) {
 		t.Parallel()
 		f(t, newRig(t, storetest.Miniredis(t), imaptest.StartCyrus(t).User("jo", "secret")))
 	})
+	for _, d := range []imaptest.Dialect{imaptest.T1(), imaptest.T3().Without("LIST-STATUS", "ESEARCH")} {
+		t.Run("model_"+d.Name, func(t *testing.T) {
+			t.Parallel()
+			f(t, newRig(t, storetest.Miniredis(t), imaptest.StartModel(t, d).User("jo", "secret")))
+		})
+	}
 }

@@ -3,12 +3,31 @@
 // that acts on a mailbox as another mail program would, and a reader of a server's
 // state that shares no code with the engine it judges.
 //
+// # The model server
+//
+// [Model] is our own server in memory, for any number of users, over sockets, TLS or
+// pipes. What it is like is data: a [Dialect] says which capabilities it advertises and
+// does ([T0] to [T3] and what With and Without make of them), [Lies] what it gets wrong,
+// changed while it runs, and a hook may answer, delay, swallow or drop any command.
+//
+//	m := imaptest.StartModel(t, imaptest.T1().With("NOTIFY")) // on a free port
+//	u := m.User("jo", "secret")                               // a Mailbox, straight in memory
+//	u.Lie(func(l *imaptest.Lies) { l.ChangedSinceIgnored = true })
+//
+// In a synctest bubble NewModel and Dial take the place of StartModel; its Close belongs
+// inside the bubble. A user's Heard is the transcript of his sessions, Counters are what
+// went through. RFC 3501 with LITERAL+, IDLE (2177), NAMESPACE (2342), UNSELECT (3691), UIDPLUS
+// (4315), ESEARCH (4731), COMPRESS (4978), ENABLE (5161), LIST-EXTENDED and LIST-STATUS (5258,
+// 5819), NOTIFY for selected and personal (5465), SPECIAL-USE (6154), MOVE (6851), CONDSTORE and
+// QRESYNC (7162), OBJECTID (8474), ID (2971), and Gmail's labels and numbers. Not there: STARTTLS, BINARY,
+// MULTIAPPEND, RENAME of INBOX, SEARCH results kept, other namespaces.
+//
 // It is imported by tests and the demo only, imports no engine and not the testing
 // package: what takes a TB takes any *testing.T.
 //
-// Goroutines: Memory and Fleet have those of their listeners and connections, joined at
-// their end; a Script one per connection, joined by its cleanup; a real server is a child
-// process with its children, ended with the test.
+// Goroutines: Memory, Fleet and Model have those of their listeners and connections (a
+// Model one more for each pipe), joined at their end; a Script one per connection, joined
+// by its cleanup; a real server is a child process with its children, ended with the test.
 package imaptest
 
 import (
@@ -55,6 +74,8 @@ type Server struct {
 	Port       int
 	User, Pass string
 	CA         string // PEM of the certificate to trust; "" = no TLS
+	// ImplicitTLS says that the port speaks TLS from the first byte; else CA means STARTTLS.
+	ImplicitTLS bool
 }
 
 // Folder is what Truth saw of a folder.

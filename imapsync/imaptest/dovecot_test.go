@@ -11,6 +11,9 @@ func TestMailbox(t *testing.T) {
 	t.Run("memory", func(t *testing.T) { testMailbox(t, StartMemory(t), false) })
 	t.Run("dovecot", func(t *testing.T) { testMailbox(t, StartDovecot(t).User("jo", "secret"), true) })
 	t.Run("cyrus", func(t *testing.T) { testMailbox(t, StartCyrus(t).User("jo", "secret"), true) })
+	for _, d := range modelDialects() {
+		t.Run("model/"+d.Name, func(t *testing.T) { testMailbox(t, NewModel(d).User("jo", "secret"), true) })
+	}
 }
 
 func testMailbox(t *testing.T, m Mailbox, keepsUIDs bool) {

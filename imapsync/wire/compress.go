@@ -49,7 +49,8 @@ func (s *rawSource) Read(p []byte) (int, error) {
 }
 
 // storedWriter writes each piece as a stored block (RFC 1951 section 3.2.4), which
-// begins and ends on a byte and needs no flush.
+// begins and ends on a byte. Behind the last stands an empty one, as every flush of a
+// compressor ends: some inflate a block only when they see the next one begin.
 type storedWriter struct{ w io.Writer }
 
 // Write implements io.Writer.
@@ -57,14 +58,17 @@ func (s *storedWriter) Write(p []byte) (int, error) {
 	done := 0
 	for len(p) > 0 {
 		n := min(len(p), 0xffff)
-		b := make([]byte, 5, 5+n)
+		b := make([]byte, 5, 5+n+5)
 		binary.LittleEndian.PutUint16(b[1:], uint16(n))
 		binary.LittleEndian.PutUint16(b[3:], ^uint16(n))
-		if _, err := s.w.Write(append(b, p[:n]...)); err != nil {
+		b = append(b, p[:n]...)
+		if p = p[n:]; len(p) == 0 {
+			b = append(b, 0, 0, 0, 0xff, 0xff)
+		}
+		if _, err := s.w.Write(b); err != nil {
 			return done, err
 		}
 		done += n
-		p = p[n:]
 	}
 	return done, nil
 }

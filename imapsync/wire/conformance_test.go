@@ -24,6 +24,9 @@ func eachServer(t *testing.T, f func(*testing.T, imaptest.Mailbox)) {
 	t.Run("memory", func(t *testing.T) { f(t, imaptest.StartMemory(t)) })
 	t.Run("dovecot", func(t *testing.T) { f(t, imaptest.StartDovecot(t).User("jo", "secret")) })
 	t.Run("cyrus", func(t *testing.T) { f(t, imaptest.StartCyrus(t).User("jo", "secret")) })
+	for _, d := range []imaptest.Dialect{imaptest.T1(), imaptest.T3()} {
+		t.Run("model_"+d.Name, func(t *testing.T) { f(t, imaptest.StartModel(t, d).User("jo", "secret")) })
+	}
 }
 
 func options(box imaptest.Mailbox) wire.Options {
@@ -311,13 +314,20 @@ func TestIdleHearsChanges(t *testing.T) {
 	})
 }
 
-// TestDovecotExtensions: what only a server with everything shows.
-func TestDovecotExtensions(t *testing.T) {
-	box := imaptest.StartDovecot(t).User("jo", "secret")
+// What only a server with everything shows.
+func TestConformance_of_extensions(t *testing.T) {
+	t.Run("dovecot", func(t *testing.T) { conformExtensions(t, imaptest.StartDovecot(t).User("jo", "secret"), "Dovecot") })
+	t.Run("model", func(t *testing.T) {
+		d := imaptest.T1().With("NOTIFY", "COMPRESS=DEFLATE")
+		conformExtensions(t, imaptest.StartModel(t, d).User("jo", "secret"), "Model")
+	})
+}
+
+func conformExtensions(t *testing.T, box imaptest.Mailbox, name string) {
 	ctx := t.Context()
 	fill(t, box, 20)
 	c := open(t, box)
-	if !c.Enabled("QRESYNC") || c.ServerID().Name != "Dovecot" || len(c.Namespaces().Personal) == 0 {
+	if !c.Enabled("QRESYNC") || c.ServerID().Name != name || len(c.Namespaces().Personal) == 0 {
 		t.Errorf("enabled %v, id %+v, namespaces %+v", c.Enabled("QRESYNC"), c.ServerID(), c.Namespaces())
 	}
 	f := must[wire.Folder](t)(c.Examine(ctx, "INBOX", wire.SelectOptions{}))
