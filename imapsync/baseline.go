@@ -236,7 +236,7 @@ func (s *step) taken(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error)
 	case store.IdentityFull:
 		return sess.Identities(ctx, set)
 	case store.IdentityNone:
-		got, err = sess.Flags(ctx, set, 0)
+		got, err = sess.Flags(ctx, set)
 	default:
 		got, err = sess.Window(ctx, set)
 	}

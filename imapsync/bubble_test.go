@@ -250,7 +250,22 @@ func repeat(s string, n int) []string {
 	return slices.Repeat([]string{s}, n)
 }
 
+// qresync is bubble with a server that has QRESYNC.
+func qresync(t *testing.T, f func(*den)) {
+	t.Helper()
+	bubble(t, true, func(d *den) {
+		d.srv.qresync = true
+		f(d)
+	})
+}
+
 func eachTier(t *testing.T, f func(*den)) {
+	t.Run("qresync", func(t *testing.T) { qresync(t, f) })
+	eachCounting(t, f)
+}
+
+// eachCounting runs a scenario in the tiers that find deletions by counting.
+func eachCounting(t *testing.T, f func(*den)) {
 	t.Run("condstore", func(t *testing.T) { bubble(t, true, f) })
 	t.Run("nothing", func(t *testing.T) { bubble(t, false, f) })
 }
@@ -309,7 +324,7 @@ func TestWorker_mass_deletion_needs_a_second_look(t *testing.T) {
 }
 
 func TestWorker_partial_answer_deletes_nothing(t *testing.T) {
-	eachTier(t, func(d *den) {
+	eachCounting(t, func(d *den) {
 		for i := range 10 {
 			d.srv.add("INBOX", fakeID(i), time.Now().Add(-48*time.Hour))
 		}

@@ -41,6 +41,7 @@ func infoOf(c *wire.Conn) Info {
 		ServerName: c.ServerID().Name,
 		Version:    c.ServerID().Version,
 		CondStore:  caps.Has(imap.CapCondStore) || caps.Has(imap.CapQResync),
+		QResync:    c.Enabled(imap.CapQResync),
 		ESearch:    caps.Has(imap.CapESearch),
 		Idle:       caps.Has(imap.CapIdle),
 		ListStatus: caps.Has(imap.CapListStatus),
@@ -149,7 +150,10 @@ func (s *client) Exists() uint32 { return s.c.Exists() }
 // Changes implements Session.
 func (s *client) Changes() Changes {
 	w := s.c.Changes()
-	c := Changes{Exists: w.Exists, Expunged: w.Expunged + int(min(wire.Count(w.Vanished), 1<<31-1)), Bye: w.Bye, Alert: w.Alert}
+	c := Changes{
+		Exists: w.Exists, Expunged: w.Expunged + int(min(wire.Count(w.Vanished), 1<<31-1)), Vanished: w.Vanished,
+		Doubt: s.c.Folder().Doubt, Bye: w.Bye, Alert: w.Alert,
+	}
 	for _, f := range w.Flagged {
 		c.Flags = append(c.Flags, f.Seq)
 	}

@@ -16,105 +16,69 @@ const (
 	hintWindow   = 2000 // a folder up to this size is compared whole when a flag was pushed
 	slowSlice    = 2000 // messages of one slice of the slow round
 	compareSlice = 5000 // messages of one question when all flags are compared
-	maxRepeats   = 500  // known messages repeated by CHANGEDSINCE before the folder is opened again
 )
 
-// condstore says whether the folder counts its changes, as it behaves.
-func (s *step) condstore() bool { return s.sel.ModSeq > 0 && !s.w.latched(latchCondstore) }
-
-// changedFlags compares the flags of messages below before, the cursor as it was before
-// the step: what came since has just been announced with its flags. It says whether the
-// answer stands for all of them, so that the folder's MODSEQ may move.
-func (s *step) changedFlags(ctx context.Context, before uint32) (whole bool, err error) {
-	m := &s.d.meta
-	if m.Count == 0 || before <= 1 {
-		s.planFlags(time.Now())
-		return true, nil
-	}
-	if !s.condstore() {
-		return false, s.flagWindows(ctx, before)
-	}
-	switch {
-	case s.fresh && s.sel.ModSeq < m.ModSeq, s.fresh && m.ModSeq == 0:
-		// Never compared, or the server's count went back (restored, indexed anew).
-		return true, s.compareAll(ctx, before)
-	case !s.fresh && len(s.hints.Flags) == 0:
-		return false, nil
-	case s.fresh && s.sel.ModSeq == m.ModSeq && s.sel.UIDNext == m.UIDNext && int(s.sel.Exists) == s.d.known()+m.Skew:
-		return true, nil
-	}
-	var set imap.UIDSet
-	set.AddRange(1, imap.UID(before-1))
-	got, err := s.w.sess.Flags(ctx, set, m.ModSeq)
-	if err != nil && goesOn(err) {
-		s.w.latch(latchCondstore, err)
-		return false, s.flagWindows(ctx, before)
-	}
-	if err != nil {
-		return false, err
-	}
-	same, err := s.compare(ctx, got)
-	if same > maxRepeats && !s.fresh {
-		s.w.reopen = true
-	}
-	return true, err
-}
-
-// compare tells the draft of flags. It counts those that were as known.
-func (s *step) compare(ctx context.Context, got []FlagsOf) (same int, err error) {
+// compare tells the draft of flags. It counts those that differ from what was known.
+func (s *step) compare(ctx context.Context, got []FlagsOf) (differ int, err error) {
 	for chunk := range slices.Chunk(got, chunkMessages) {
+		s.d.forget(64)
 		uids := make([]uint32, len(chunk))
 		for i, g := range chunk {
 			uids[i] = g.UID
 		}
 		if err := s.load(ctx, uids...); err != nil {
-			return same, err
+			return differ, err
 		}
 		for i, g := range chunk {
 			if !g.Known || !s.d.flags(g.UID, g.Flags) {
-				same++
 				continue
 			}
+			differ++
 			if s.d.full() {
 				if err := s.write(ctx); err != nil {
-					return same, err
+					return differ, err
 				}
 				if err := s.load(ctx, uids[i+1:]...); err != nil {
-					return same, err
+					return differ, err
 				}
 			}
 		}
 	}
-	return same, nil
+	return differ, nil
 }
 
-// compareAll compares all flags, some thousand at a time.
-func (s *step) compareAll(ctx context.Context, before uint32) error {
+// compareAll compares all flags below before, some thousand at a time.
+func (s *step) compareAll(ctx context.Context, before uint32) (differ int, err error) {
 	uids, err := s.known(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for chunk := range slices.Chunk(uids, compareSlice) {
-		if err := s.compareRange(ctx, chunk[0], min(chunk[len(chunk)-1], before-1)); err != nil {
-			return err
+		n, err := s.compareRange(ctx, chunk[0], min(chunk[len(chunk)-1], before-1))
+		if differ += n; err != nil {
+			return differ, err
 		}
 	}
-	return nil
+	return differ, nil
 }
 
 // compareRange compares the flags of the UIDs from..to.
-func (s *step) compareRange(ctx context.Context, from, to uint32) error {
+func (s *step) compareRange(ctx context.Context, from, to uint32) (differ int, err error) {
 	if to < from {
-		return nil
+		return 0, nil
 	}
 	var set imap.UIDSet
 	set.AddRange(imap.UID(from), imap.UID(to))
-	got, err := s.w.sess.Flags(ctx, set, 0)
+	return s.compareSet(ctx, set)
+}
+
+// compareSet compares the flags of a set of UIDs.
+func (s *step) compareSet(ctx context.Context, set imap.UIDSet) (differ int, err error) {
+	got, err := s.w.sess.Flags(ctx, set)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = s.compare(ctx, got)
-	return err
+	return s.compare(ctx, got)
 }
 
 // known lists the UIDs of the state, ascending: 4 bytes a message, for as long as the
@@ -142,7 +106,8 @@ func (s *step) flagWindows(ctx context.Context, before uint32) error {
 	}
 	if s.d.meta.Count <= fastWindow || s.d.meta.Count <= hintWindow && len(s.hints.Flags) > 0 {
 		s.planFlags(now)
-		return s.compareRange(ctx, 1, before-1)
+		_, err := s.compareRange(ctx, 1, before-1)
+		return err
 	}
 	s.planFlags(now)
 	uids, err := s.known(ctx)
@@ -150,7 +115,7 @@ func (s *step) flagWindows(ctx context.Context, before uint32) error {
 		return err
 	}
 	newest := uids[max(0, len(uids)-fastWindow)]
-	if err := s.compareRange(ctx, newest, before-1); err != nil {
+	if _, err := s.compareRange(ctx, newest, before-1); err != nil {
 		return err
 	}
 	if err := s.hinted(ctx, uids, newest); err != nil {
@@ -176,11 +141,7 @@ func (s *step) hinted(ctx context.Context, uids []uint32, newest uint32) error {
 	if len(set) == 0 {
 		return nil
 	}
-	got, err := s.w.sess.Flags(ctx, set, 0)
-	if err != nil {
-		return err
-	}
-	_, err = s.compare(ctx, got)
+	_, err := s.compareSet(ctx, set)
 	return err
 }
 
@@ -192,7 +153,7 @@ func (s *step) slowRound(ctx context.Context, uids []uint32) error {
 		i = 0
 	}
 	end := min(i+slowSlice, len(uids))
-	if err := s.compareRange(ctx, uids[i], uids[end-1]); err != nil {
+	if _, err := s.compareRange(ctx, uids[i], uids[end-1]); err != nil {
 		return err
 	}
 	scan.Next = uids[end-1] + 1
@@ -207,7 +168,7 @@ func (s *step) slowRound(ctx context.Context, uids []uint32) error {
 // folder that is watched live while something happens there, else so that a round over
 // the folder takes an hour, a day if it is large.
 func (s *step) planFlags(now time.Time) {
-	if s.condstore() || s.d.meta.Count == 0 {
+	if s.tier() != tierBaseline || s.d.meta.Count == 0 {
 		s.f.flagAt = time.Time{}
 		return
 	}

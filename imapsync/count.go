@@ -47,11 +47,23 @@ var shortSteps = []time.Duration{time.Minute, 5 * time.Minute, 30 * time.Minute}
 func (s *step) count(ctx context.Context) error {
 	for range 3 {
 		arrived := s.hear()
-		exists := int(s.w.sess.Exists()) - s.d.meta.Skew
-		if exists == s.d.known() && s.expunged == 0 {
-			return nil
+		if s.w.reopen && s.uncounted {
+			s.again, s.f.dirty = true, true
+			return errAgain
 		}
-		if arrived && exists > s.d.known() && s.expunged == 0 {
+		exists, left := int(s.w.sess.Exists())-s.d.meta.Skew, s.d.known()-len(s.claim)
+		switch d := s.f.doubt; {
+		case d != nil && (time.Now().Before(d.next) || !s.fresh) && (len(s.claim) > 0 || exists < s.d.known()):
+			return errAgain // pushes do not put the second look off
+		case exists == left && s.expunged == 0 && (len(s.claim) == 0 || d == nil):
+			return s.believe(ctx, exists)
+		case s.tier() == tierQResync && !s.asked && s.d.meta.UIDNext > 1 && (s.expunged > 0 || !s.told && exists < left):
+			s.asked = true
+			if _, err := s.changedSince(ctx, s.d.meta.UIDNext); err != nil {
+				return err
+			}
+			continue
+		case arrived && exists > left && s.expunged == 0:
 			return errMore // not an error, and no reason to list the folder
 		}
 		s.expunged = 0
@@ -63,6 +75,19 @@ func (s *step) count(ctx context.Context) error {
 	return errAgain
 }
 
+// believe tells what the server said vanished, now that the count agrees.
+func (s *step) believe(ctx context.Context, exists int) error {
+	if len(s.claim) == 0 {
+		return nil
+	}
+	claim := s.claim
+	if s.doubtful(claim, s.d.known(), exists) {
+		return errAgain
+	}
+	s.claim = nil
+	return s.remove(ctx, claim)
+}
+
 // errMore ends a step during which more arrived: the next one looks into it.
 var errMore = errors.New("more arrived meanwhile")
 
@@ -70,6 +95,9 @@ var errMore = errors.New("more arrived meanwhile")
 func (s *step) hear() bool {
 	c := s.w.sess.Changes()
 	s.expunged += c.Expunged
+	s.vanished(c.Vanished)
+	s.uncounted = c.Doubt
+	s.w.reopen = s.w.reopen || c.Doubt
 	if c.Exists || len(c.Flags) > 0 {
 		s.again = true
 		if s.f.Watched == watchedIdle {
@@ -77,6 +105,17 @@ func (s *step) hear() bool {
 		}
 	}
 	return c.Exists
+}
+
+// vanished keeps what pushes name, as far as it is little: it is only compared with what
+// the server lists.
+func (s *step) vanished(set imap.UIDSet) {
+	const most = 1000
+	for _, r := range set {
+		if len(s.pushed) < most {
+			s.pushed.AddRange(r.Start, r.Stop)
+		}
+	}
 }
 
 // list asks for all UIDs of the folder.
@@ -89,13 +128,13 @@ func (s *step) list(ctx context.Context) (Enumeration, error) {
 	}
 	all := Enumeration{Complete: true}
 	top := max(s.d.meta.UIDNext, s.sel.UIDNext)
-	for from := uint32(1); ; from += listSlice {
-		to := from + listSlice - 1
-		last := to >= top || to < from
+	for from, slice := uint64(1), sliceOf(top); ; from += slice {
+		to := from + slice - 1
+		last := to >= uint64(top)
 		if last {
 			to = 0
 		}
-		part, err := s.w.sess.UIDs(ctx, from, to)
+		part, err := s.w.sess.UIDs(ctx, uint32(from), uint32(to))
 		if err != nil {
 			return all, err
 		}
@@ -105,6 +144,13 @@ func (s *step) list(ctx context.Context) (Enumeration, error) {
 			return all, nil
 		}
 	}
+}
+
+// sliceOf is how many UIDs below top are asked for at once. They may be sparse, and
+// UIDNEXT is only what the server says: few questions.
+func sliceOf(top uint32) uint64 {
+	const questions = 64
+	return max(uint64(listSlice), uint64(top)/questions+1)
 }
 
 // listed asks for all UIDs until their number is that of EXISTS, by SEARCH and then by
@@ -124,13 +170,11 @@ func (s *step) listed(ctx context.Context) (uids []uint32, ok bool, err error) {
 		top = max(top, e.UIDs[n-1])
 	}
 	all := e.UIDs
-	// UIDs may be sparse, and UIDNEXT is only what the server says: few questions.
-	const questions = 64
-	slice := max(uint64(listSlice), uint64(top)/questions+1)
+	slice := sliceOf(top)
 	for from := uint64(1); from <= uint64(top); from += slice {
 		var set imap.UIDSet
 		set.AddRange(imap.UID(from), imap.UID(min(uint64(top), from+slice-1)))
-		got, err := s.w.sess.Flags(ctx, set, 0)
+		got, err := s.w.sess.Flags(ctx, set)
 		if err != nil {
 			return nil, false, err
 		}
@@ -156,6 +200,7 @@ func (s *step) enumerate(ctx context.Context) error {
 		return err
 	}
 	gone, found := differ(known, uids)
+	s.judgeClaim(gone, uids, complete)
 	found = slices.DeleteFunc(found, func(uid uint32) bool { return s.d.awaited(uid) != nil })
 	if err := s.fetchAll(ctx, found); err != nil {
 		return err
@@ -166,27 +211,53 @@ func (s *step) enumerate(ctx context.Context) error {
 		}
 		return s.disagree(int(s.w.sess.Exists()) - len(uids))
 	}
-	var settled []uint32
 	for _, p := range s.d.meta.Pending {
 		if _, ok := slices.BinarySearch(uids, p.UID); !ok {
-			settled = append(settled, p.UID)
+			gone = append(gone, p.UID)
 		}
 	}
-	doubtful := s.doubtful(gone, len(known), len(uids))
-	spoken := func(uid uint32) bool { return s.d.spoken[uid] }
-	if slices.ContainsFunc(settled, spoken) || !doubtful && slices.ContainsFunc(gone, spoken) {
+	slices.Sort(gone)
+	if s.doubtful(gone, len(known), len(uids)) {
+		return errAgain
+	}
+	return s.remove(ctx, gone)
+}
+
+// judgeClaim compares what the server said vanished with what it lists.
+func (s *step) judgeClaim(gone, listed []uint32, complete bool) {
+	if s.tier() != tierQResync {
+		return
+	}
+	for _, uid := range listed {
+		_, claimed := slices.BinarySearch(s.claim, uid)
+		if claimed || s.pushed.Contains(imap.UID(uid)) {
+			s.w.latch(latchQResync, "VANISHED named messages that are there")
+			break
+		}
+	}
+	missed := func(uid uint32) bool {
+		_, claimed := slices.BinarySearch(s.claim, uid)
+		return !claimed && !s.pushed.Contains(imap.UID(uid))
+	}
+	if s.told && complete && s.expunged == 0 && slices.ContainsFunc(gone, missed) {
+		s.w.distrust(latchQResync, "VANISHED left out messages that are gone")
+	}
+	s.told, s.claim = false, nil
+}
+
+// remove tells the draft that known messages, or ones that are waited for, are gone.
+// It MUST only be called behind a complete, counted answer.
+func (s *step) remove(ctx context.Context, gone []uint32) error {
+	if slices.ContainsFunc(gone, func(uid uint32) bool { return s.d.spoken[uid] }) {
 		// Within a commit deletions come first, and these end what is only now told of.
 		if err := s.write(ctx); err != nil {
 			return err
 		}
 	}
-	for _, uid := range settled {
-		s.d.gone(uid)
-	}
-	if doubtful {
-		return errAgain
-	}
 	for chunk := range slices.Chunk(gone, chunkMessages) {
+		for _, uid := range chunk {
+			s.d.gone(uid)
+		}
 		if err := s.load(ctx, chunk...); err != nil {
 			return err
 		}

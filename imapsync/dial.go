@@ -55,8 +55,6 @@ func (d *Dialer) Dial(ctx context.Context, s store.Server) (Session, error) {
 		Host: s.Host, Port: s.Port, TLS: cfg, Dial: d.o.Dial,
 		Auth: wire.Credentials{User: s.User, Pass: s.Pass.Reveal(), Token: s.AccessToken.Reveal()},
 		Name: d.o.ClientName, Version: d.o.ClientVersion,
-		// Nothing asks for what vanished yet, and some servers tell it wrong.
-		NoQResync: true,
 	}
 	switch {
 	case cfg == nil:

@@ -17,16 +17,21 @@
 // they say that something may have changed, never what.
 //
 // A step opens a folder with EXAMINE and asks what differs from the state: messages
-// above the cursor, flags (by CHANGEDSINCE with CONDSTORE, else by windows of UIDs),
-// and, when the number of messages does not come out as EXISTS, all UIDs. The answers
-// are told to a draft, which is pure: it compares, makes the events, and becomes one
-// commit, in which the cursors move together with the events.
+// above the cursor, what changed below it, and, when the number of messages does not
+// come out as EXISTS, all UIDs. What changed is found in one of three tiers, chosen per
+// folder by what the server does, not by what it says: with QRESYNC one question brings
+// changed flags and vanished messages; with CONDSTORE changed flags; else flags are
+// compared in windows of UIDs. A server that does not behave in a tier is latched down
+// to the next for a week (latch.go). The answers are told to a draft, which is pure: it
+// compares, makes the events, and becomes one commit, in which the cursors move
+// together with the events.
 //
 // # Invariants
 //
 //   - A cursor moves only over what was consumed, in the commit with its events.
-//   - A deletion needs a complete list of UIDs whose number is that of EXISTS; a mass
-//     deletion needs it twice, half a minute apart, on a folder opened anew.
+//   - A deletion needs the number of messages that are left to be that of EXISTS, after
+//     what the server said vanished, or in a complete list of UIDs; a mass deletion needs
+//     such a list half a minute later, on a folder opened anew.
 //   - What the server names and does not hand out is waited for and said, never skipped.
 //   - One folder that refuses, one message that cannot be fetched, costs neither the
 //     other messages nor the session.
@@ -39,9 +44,9 @@
 // what is made of the answers, behind [Session].
 //
 // RFC 3501 for everything; RFC 4731 (ESEARCH), RFC 5819 (LIST-STATUS), RFC 6154
-// (SPECIAL-USE), RFC 7162 section 3.1 (CONDSTORE), RFC 8474 (OBJECTID) where the server
-// has them, and as far as it behaves. Spoken by the wire and not used yet: QRESYNC
-// (RFC 7162 section 3.2), NOTIFY (RFC 5465), COMPRESS (RFC 4978) and Gmail's labels. Not
-// done yet: the two-phase hold of moves; a message that is moved is told as deleted and
-// new, the second half linked to the first where both are recent.
+// (SPECIAL-USE), RFC 7162 (CONDSTORE; of QRESYNC the FETCH modifier VANISHED, not the
+// parameter of SELECT), RFC 8474 (OBJECTID) where the server has them, and as far as it
+// behaves. Spoken by the wire and not used yet: NOTIFY (RFC 5465), COMPRESS (RFC 4978)
+// and Gmail's labels. Not done yet: the two-phase hold of moves; a message that is moved
+// is told as deleted and new, the second half linked to the first where both are recent.
 package imapsync

@@ -22,6 +22,11 @@ type fakeServer struct {
 	sessions []*fakeSession
 
 	condstore  bool
+	qresync    bool
+	version    string                     // of its ID
+	lie        func(Delta) (Delta, error) // what becomes of an answer to CHANGEDSINCE
+	shown      func(modseq uint64) uint64 // HIGHESTMODSEQ as it is told
+	questions  []string                   // about the messages of folders, of all sessions
 	listStatus bool
 	objectID   bool // EMAILID, THREADID and MAILBOXID are told
 	dialErr    error
@@ -48,6 +53,8 @@ type fakeFolder struct {
 	validity, next uint32
 	mailboxID      string
 	msgs           map[uint32]*fakeMessage
+	had            map[uint32]bool   // UIDs, as of the last act
+	gone           map[uint32]uint64 // MODSEQ of those that vanished
 }
 
 type fakeMessage struct {
@@ -72,7 +79,10 @@ func newFakeServer(condstore bool) *fakeServer {
 
 func (s *fakeServer) create(name string) {
 	s.modseq++
-	s.folders[name] = &fakeFolder{validity: uint32(1000 + s.modseq), next: 1, mailboxID: fmt.Sprint("F", s.modseq), msgs: map[uint32]*fakeMessage{}}
+	s.folders[name] = &fakeFolder{
+		validity: uint32(1000 + s.modseq), next: 1, mailboxID: fmt.Sprint("F", s.modseq),
+		msgs: map[uint32]*fakeMessage{}, gone: map[uint32]uint64{},
+	}
 }
 
 // act does something as another client would, and tells the sessions.
@@ -80,9 +90,44 @@ func (s *fakeServer) act(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
+	for _, name := range slices.Sorted(maps.Keys(s.folders)) {
+		folder := s.folders[name]
+		for uid := range folder.had {
+			if folder.msgs[uid] == nil {
+				s.modseq++
+				folder.gone[uid] = s.modseq
+			}
+		}
+		folder.had = map[uint32]bool{}
+		for uid := range folder.msgs {
+			folder.had[uid] = true
+		}
+	}
 	for _, x := range s.sessions {
 		x.notice()
 	}
+}
+
+// asks notes a question about messages. It is called under the lock.
+func (x *fakeSession) asks(format string, args ...any) {
+	x.s.questions = append(x.s.questions, x.open+" "+fmt.Sprintf(format, args...))
+}
+
+// asked takes the questions so far.
+func (s *fakeServer) asked() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.questions
+	s.questions = nil
+	return q
+}
+
+// highest is HIGHESTMODSEQ as it is told.
+func (s *fakeServer) highest() uint64 {
+	if s.shown != nil {
+		return s.shown(s.modseq)
+	}
+	return s.modseq
 }
 
 func (s *fakeServer) put(folder, id string, flags ...string) uint32 {
@@ -193,6 +238,9 @@ func (x *fakeSession) notice() {
 	for uid := range x.seenAt {
 		if f.msgs[uid] == nil {
 			x.changes.Expunged++
+			if x.s.qresync {
+				x.changes.Vanished.AddNum(imap.UID(uid))
+			}
 		}
 	}
 	x.look(f)
@@ -265,7 +313,10 @@ func (x *fakeSession) dies(set imap.UIDSet) bool {
 }
 
 func (x *fakeSession) Info() Info {
-	return Info{Capabilities: []string{"IMAP4rev1"}, CondStore: x.s.condstore, Idle: true, ListStatus: x.s.listStatus, ObjectID: x.s.objectID}
+	return Info{
+		Capabilities: []string{"IMAP4rev1"}, ServerName: "fake", Version: x.s.version,
+		CondStore: x.s.condstore, QResync: x.s.qresync, Idle: true, ListStatus: x.s.listStatus, ObjectID: x.s.objectID,
+	}
 }
 
 func (x *fakeSession) Folders(ctx context.Context) (Listing, error) {
@@ -305,7 +356,7 @@ func (x *fakeSession) status(name string) Status {
 	f := x.s.folders[name]
 	st := Status{Messages: uint32(len(f.msgs)), UIDNext: f.next, UIDValidity: f.validity, HasMessages: true, HasUIDNext: true, HasUIDValidity: true}
 	if x.s.condstore {
-		st.ModSeq, st.HasModSeq = x.s.modseq, true
+		st.ModSeq, st.HasModSeq = x.s.highest(), true
 	}
 	return st
 }
@@ -349,7 +400,7 @@ func (x *fakeSession) Select(ctx context.Context, raw string) (Selected, error) 
 		sel.MailboxID = f.mailboxID
 	}
 	if x.s.condstore {
-		sel.ModSeq = x.s.modseq
+		sel.ModSeq = x.s.highest()
 	}
 	return sel, nil
 }
@@ -414,19 +465,49 @@ func (x *fakeSession) Messages(ctx context.Context, set imap.UIDSet) ([]Message,
 	return out, nil
 }
 
-func (x *fakeSession) Flags(ctx context.Context, set imap.UIDSet, since uint64) ([]FlagsOf, error) {
+func (x *fakeSession) Flags(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
 	if err := x.command(ctx); err != nil {
 		return nil, err
 	}
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
+	x.asks("FETCH %s FLAGS", set)
+	return x.flags(set, 0), nil
+}
+
+func (x *fakeSession) flags(set imap.UIDSet, since uint64) []FlagsOf {
 	var out []FlagsOf
 	for _, m := range x.matching(set) {
 		if m.modseq > since {
 			out = append(out, FlagsOf{UID: m.uid, Flags: m.flags, Known: true})
 		}
 	}
-	return out, nil
+	return out
+}
+
+func (x *fakeSession) Changed(ctx context.Context, upTo uint32, since uint64, vanished bool) (Delta, error) {
+	if err := x.command(ctx); err != nil {
+		return Delta{}, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	var set imap.UIDSet
+	set.AddRange(1, imap.UID(upTo))
+	d := Delta{Flags: x.flags(set, since), Complete: true}
+	word := ""
+	if vanished {
+		word = " VANISHED"
+		for uid, at := range x.s.folders[x.open].gone {
+			if at > since && uid <= upTo {
+				d.Vanished.AddNum(imap.UID(uid))
+			}
+		}
+	}
+	x.asks("CHANGEDSINCE%s", word)
+	if x.s.lie != nil {
+		return x.s.lie(d)
+	}
+	return d, nil
 }
 
 func (x *fakeSession) Window(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
@@ -465,6 +546,7 @@ func (x *fakeSession) UIDs(ctx context.Context, from, to uint32) (Enumeration, e
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
 	e := Enumeration{Complete: !x.s.limited}
+	x.asks("SEARCH")
 	f := x.s.folders[x.open]
 	if f == nil {
 		return e, nil

@@ -3,6 +3,7 @@ package imapsync
 import (
 	"cmp"
 	"context"
+	"errors"
 	"mime"
 	"net/mail"
 	"slices"
@@ -99,15 +100,29 @@ func (s *client) Messages(ctx context.Context, set imap.UIDSet) ([]Message, erro
 }
 
 // Flags implements Session.
-func (s *client) Flags(ctx context.Context, set imap.UIDSet, changedSince uint64) ([]FlagsOf, error) {
+func (s *client) Flags(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
 	if err := checkStatic(set); err != nil {
 		return nil, err
 	}
+	d, err := s.flags(ctx, set, wire.FetchOptions{})
+	return d.Flags, err
+}
+
+// Changed implements Session.
+func (s *client) Changed(ctx context.Context, upTo uint32, since uint64, vanished bool) (Delta, error) {
+	var set imap.UIDSet
+	set.AddRange(1, imap.UID(max(upTo, 1)))
+	return s.flags(ctx, set, wire.FetchOptions{ChangedSince: since, Vanished: vanished})
+}
+
+// flags fetches UID and FLAGS.
+func (s *client) flags(ctx context.Context, set imap.UIDSet, o wire.FetchOptions) (Delta, error) {
 	var out []FlagsOf
 	// The wire gives messages with equal flags one list: so do we.
 	lists := map[*imap.Flag][]string{}
 	ordered := true
-	_, err := s.c.Fetch(ctx, set, flagItems, wire.FetchOptions{ChangedSince: changedSince}, func(m *wire.Message) error {
+	most := 2 * (int(s.Exists()) + 5000)
+	got, err := s.c.Fetch(ctx, set, flagItems, o, func(m *wire.Message) error {
 		f := FlagsOf{UID: uint32(m.UID), Known: m.HasFlags, Flags: noFlags}
 		if len(m.Flags) > 0 {
 			list, ok := lists[&m.Flags[0]]
@@ -117,18 +132,29 @@ func (s *client) Flags(ctx context.Context, set imap.UIDSet, changedSince uint64
 			}
 			f.Flags = list
 		}
+		if len(out) == most { // the same again and again, or more than there is
+			if out, ordered = lastFlags(out), true; len(out) > most/2 {
+				return errTooMany
+			}
+		}
 		ordered = ordered && (len(out) == 0 || out[len(out)-1].UID < f.UID)
 		out = append(out, f)
 		return nil
 	})
+	if errors.Is(err, errTooMany) {
+		s.Close()
+		return Delta{}, err
+	}
 	if err = failure(err); err != nil && !usable(err) {
-		return nil, err
+		return Delta{}, err
 	}
 	if !ordered {
 		out = lastFlags(out)
 	}
-	return out, err
+	return Delta{Flags: out, Vanished: got.Vanished, Complete: err == nil && !got.Partial()}, err
 }
+
+var errTooMany = &Error{Kind: ErrLimit, Stage: StageCommand, Command: "UID FETCH", Text: "answer names more messages than there are"}
 
 var noFlags = []string{}
 
@@ -153,12 +179,12 @@ func lastFlags(in []FlagsOf) []FlagsOf {
 func (s *client) Window(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
 	ids := s.idItems()
 	if len(ids) == 0 {
-		return s.Flags(ctx, set, 0)
+		return s.Flags(ctx, set)
 	}
 	got, err := s.fetch(ctx, set, slices.Concat(flagItems, ids))
 	if is(err, ErrBad) {
 		s.plainFetch = true
-		return s.Flags(ctx, set, 0)
+		return s.Flags(ctx, set)
 	}
 	out := make([]FlagsOf, 0, len(got))
 	for i := range got {

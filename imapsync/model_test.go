@@ -47,12 +47,10 @@ func TestModel(t *testing.T) {
 	if n, err := strconv.ParseUint(os.Getenv("POSTRIDER_MODEL"), 10, 32); err == nil {
 		histories = n // a longer run: POSTRIDER_MODEL=100 go test -run TestModel
 	}
-	for _, condstore := range []bool{true, false} {
-		for seed := range histories {
-			t.Run(fmt.Sprintf("condstore=%v/seed=%d", condstore, seed), func(t *testing.T) {
-				bubble(t, condstore, func(d *den) { history(d, seed) })
-			})
-		}
+	for seed := range histories {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			eachTier(t, func(d *den) { history(d, seed) })
+		})
 	}
 }
 

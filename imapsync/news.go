@@ -226,7 +226,7 @@ func (q *question) askLess(ctx context.Context, uid uint32) ([]Message, error) {
 		m.Flags, m.FlagsKnown, m.InternalDate, m.Size, m.MessageID, m.ObjectIDs = i.Flags, i.FlagsKnown, i.InternalDate, i.Size, i.MessageID, i.ObjectIDs
 		return []Message{m}, nil
 	}
-	flags, ferr := sess.Flags(ctx, uidSet([]uint32{uid}), 0)
+	flags, ferr := sess.Flags(ctx, uidSet([]uint32{uid}))
 	if ferr != nil && !goesOn(ferr) {
 		poison[uid]++
 		return nil, ferr

@@ -332,10 +332,11 @@ func (w *worker) wholePass(ctx context.Context) error {
 			return err
 		}
 	}
-	if stalled := w.stalled.Swap(false); w.whole && !stalled {
+	w.unlatch(now)
+	if stalled := w.stalled.Swap(false); w.whole && !stalled && !w.replan {
 		return nil
 	}
-	w.whole = true
+	w.whole, w.replan = true, false
 	return w.say(ctx, func(st *store.Status, tell teller) {
 		st.State, st.SyncTime = store.StateConnected, now.UTC()
 		st.Sync = store.SyncPhase{Phase: "idle", FoldersTotal: len(w.folders), FoldersDone: len(w.folders), Messages: messages, StartedAt: w.began.UTC()}
@@ -374,7 +375,7 @@ func (w *worker) rest(ctx context.Context) error {
 	began := time.Now()
 	end, err := w.sess.Idle(ctx, limit)
 	if err != nil && goesOn(err) {
-		w.latch(latchIdle, err)
+		w.latch(latchIdle, responseOf(err))
 		return nil
 	}
 	if err != nil {
@@ -382,7 +383,7 @@ func (w *worker) rest(ctx context.Context) error {
 	}
 	if end == IdleServer && time.Since(began) < 5*time.Second {
 		if w.shortIdles++; w.shortIdles > 1 {
-			w.latch(latchIdle, errors.New("the server ends IDLE at once"))
+			w.latch(latchIdle, "the server ends it at once")
 		}
 	}
 	w.keep(w.sess.Changes())
@@ -454,6 +455,10 @@ func (w *worker) wakeAt(ctx context.Context) time.Time {
 func (w *worker) keep(c Changes) {
 	w.hints.Exists = w.hints.Exists || c.Exists
 	w.hints.Expunged += c.Expunged
+	if len(w.hints.Vanished) < 1000 {
+		w.hints.Vanished = append(w.hints.Vanished, c.Vanished...)
+	}
+	w.reopen = w.reopen || c.Doubt
 	if len(w.hints.Flags) < 1000 {
 		w.hints.Flags = append(w.hints.Flags, c.Flags...)
 	}

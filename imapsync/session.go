@@ -55,11 +55,16 @@ type Session interface {
 	// set MUST be static and not empty, and hold at most some hundred messages.
 	Messages(ctx context.Context, set imap.UIDSet) ([]Message, error)
 
-	// Flags fetches UID and FLAGS, sorted by UID, each once. With changedSince > 0 it
-	// asks only for what changed after that MODSEQ; it MUST then be a folder whose
-	// Selected.ModSeq is not 0. What came before ErrNo is returned beside the error.
-	// UIDs outside set are never returned.
-	Flags(ctx context.Context, set imap.UIDSet, changedSince uint64) ([]FlagsOf, error)
+	// Flags fetches UID and FLAGS, sorted by UID, each once. What came before ErrNo is
+	// returned beside the error. UIDs outside set are never returned; what is not there
+	// proves no absence.
+	Flags(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error)
+
+	// Changed asks for the flags of those of the messages 1..upTo that changed after the
+	// MODSEQ since, and with vanished for those that are no more. The folder MUST have a
+	// Selected.ModSeq, since MUST NOT be 0, and vanished needs Info.QResync. What came
+	// before ErrNo is returned beside the error.
+	Changed(ctx context.Context, upTo uint32, since uint64, vanished bool) (Delta, error)
 
 	// Window fetches what folder state keeps of messages: as Flags, with their EMAILID,
 	// THREADID and labels where the server has them.
@@ -115,6 +120,7 @@ type Info struct {
 	Version      string   // "version" of its ID, else ""
 
 	CondStore  bool // CONDSTORE (or QRESYNC) is advertised; Selected.ModSeq says whether it works
+	QResync    bool // the server said that it enabled QRESYNC
 	ESearch    bool
 	Idle       bool
 	ListStatus bool
@@ -176,11 +182,13 @@ type Selected struct {
 
 // Changes are hints about the selected folder and the connection.
 type Changes struct {
-	Exists   bool     // an EXISTS came with another number than was known
-	Expunged int      // EXPUNGE responses
-	Flags    []uint32 // sequence numbers of FETCH responses nobody asked for, as sent; at most 1,000
-	Bye      string   // text of a BYE
-	Alert    string   // text of the last [ALERT]
+	Exists   bool        // an EXISTS came with another number than was known
+	Expunged int         // EXPUNGE responses, and UIDs named by VANISHED
+	Vanished imap.UIDSet // those UIDs, as far as they were readable
+	Doubt    bool        // Session.Exists is not to be trusted until the folder is opened again
+	Flags    []uint32    // sequence numbers of FETCH responses nobody asked for, as sent; at most 1,000
+	Bye      string      // text of a BYE
+	Alert    string      // text of the last [ALERT]
 }
 
 // Any says whether there is a hint to look at the selected folder.
@@ -243,6 +251,17 @@ type ObjectIDs struct {
 	ThreadID  string   // THREADID, or X-GM-THRID
 	Labels    []string // of Gmail, sorted
 	HasLabels bool     // false: labels did not come, which is not "no labels"
+}
+
+// Delta is the answer to "what changed below the cursor".
+type Delta struct {
+	Flags []FlagsOf // sorted by UID, each once
+	// Vanished are UIDs the server says are no more, static and ascending: a claim that
+	// may name what never was.
+	Vanished imap.UIDSet
+	// Complete: tagged OK without a code that limits the answer, and every response
+	// readable. Otherwise something may have changed, or vanished, that is not named.
+	Complete bool
 }
 
 // IdentityOf is what recognises a message after UIDVALIDITY changed.

@@ -183,7 +183,7 @@ func TestSession(t *testing.T) {
 			}
 		})
 		t.Run("flags_and_identities", func(t *testing.T) {
-			flags := must[[]FlagsOf](t)(s.Flags(ctx, uids(1, 3), 0))
+			flags := must[[]FlagsOf](t)(s.Flags(ctx, uids(1, 3)))
 			want := []FlagsOf{{UID: 1, Flags: []string{`\Seen`, "work"}, Known: true}, {UID: 3, Flags: []string{`\Seen`, "work"}, Known: true}}
 			if diff := cmp.Diff(want, flags); diff != "" {
 				t.Errorf("flags (-want +got):\n%s", diff)
@@ -223,7 +223,7 @@ func TestSession(t *testing.T) {
 				t.Errorf("exists = %d with nothing selected", s.Exists())
 			}
 			for _, bad := range []imap.UIDSet{nil, {}, uids(1, 0), {{Start: 0, Stop: 0}}} {
-				if _, err := s.Flags(ctx, bad, 0); err == nil {
+				if _, err := s.Flags(ctx, bad); err == nil {
 					t.Errorf("set %v was sent", bad)
 				}
 			}
@@ -343,8 +343,13 @@ func TestSessionCondStore(t *testing.T) {
 	s := srv.open(t)
 	sel := must[Selected](t)(s.Select(ctx, "INBOX"))
 	ok(t, box.AddFlags(ctx, "INBOX", []uint32{2, 4}, `\Flagged`))
-	got := must[[]FlagsOf](t)(s.Flags(ctx, uids(1, 5), sel.ModSeq))
-	want := []FlagsOf{{UID: 2, Flags: []string{`\Flagged`}, Known: true}, {UID: 4, Flags: []string{`\Flagged`}, Known: true}}
+	ok(t, box.Expunge(ctx, "INBOX", 3))
+	ok(t, s.Noop(ctx)) // has the server say it; it says it again
+	got := must[Delta](t)(s.Changed(ctx, 5, sel.ModSeq, true))
+	want := Delta{
+		Flags:    []FlagsOf{{UID: 2, Flags: []string{`\Flagged`}, Known: true}, {UID: 4, Flags: []string{`\Flagged`}, Known: true}},
+		Vanished: uids(3, 3), Complete: true,
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("changed flags (-want +got):\n%s", diff)
 	}

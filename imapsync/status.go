@@ -4,17 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/store"
-)
-
-// Capabilities that are switched off for an account once they did not behave.
-const (
-	latchCondstore = "CONDSTORE"
-	latchIdle      = "IDLE"
 )
 
 // teller adds an event of the account to the commit of a status.
@@ -184,20 +177,6 @@ func (w *worker) failed(ctx context.Context, f Fault, opened bool, next time.Tim
 	})
 }
 
-// latched says whether a capability is switched off for the account.
-func (w *worker) latched(name string) bool { return slices.Contains(w.latches, name) }
-
-// latch switches a capability off because it did not behave.
-func (w *worker) latch(name string, cause error) {
-	if w.latched(name) {
-		return
-	}
-	w.latches = append(slices.Clone(w.latches), name)
-	w.met.latched.WithLabelValues(name).Inc()
-	w.log.Info("capability switched off", "account", w.id, "capability", name, "err", cause)
-	w.whole = false // the plan changed: shown with the next whole pass
-}
-
 // plan says in words what is watched how.
 func (w *worker) plan() []string {
 	var plan []string
@@ -221,10 +200,7 @@ func (w *worker) plan() []string {
 		}
 		plan = append(plan, fmt.Sprintf("%d folders: %s", polled, every))
 	}
-	if !w.info.CondStore || w.latched(latchCondstore) {
-		plan = append(plan, "flags: when a folder is looked at, all of them within an hour (10,000 messages) or a day")
-	}
-	return plan
+	return append(plan, w.tierPlan()...)
 }
 
 // short writes a duration without its zeroes.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
 	"github.com/postrider/postrider/store"
 )
 
@@ -15,10 +17,11 @@ type folder struct {
 	meta store.FolderMeta
 	lost bool // its state does not add up: to be relinked
 
-	dirty  bool
-	look   time.Time // last complete look, often newer than the stored one
-	active time.Time // last change that was seen
-	flagAt time.Time // T3: when flags are to be compared next
+	dirty    bool
+	look     time.Time // last complete look, often newer than the stored one
+	active   time.Time // last change that was seen
+	flagAt   time.Time // T3: when flags are to be compared next
+	frozenAt time.Time // last look whether CHANGEDSINCE hides changes
 
 	turned turned    // another UIDVALIDITY, waiting for its second look
 	doubt  *doubt    // a mass deletion, waiting for its second look
@@ -86,8 +89,14 @@ type step struct {
 	hints Changes
 	again bool // something came meanwhile: one more step
 
-	expunged int // EXPUNGE responses that are not yet explained
-	wrote    bool
+	expunged int         // EXPUNGE responses that are not yet explained
+	pushed   imap.UIDSet // what pushes said vanished
+	claim    []uint32    // known UIDs that the server answered to have vanished
+	told     bool        // that answer was whole
+	asked    bool        // it was asked for a second time, or cannot be asked for
+
+	uncounted bool // EXISTS is not to be trusted until the folder is opened again
+	wrote     bool
 
 	turnedTo bool     // UIDVALIDITY changed, for sure
 	uids     []uint32 // of the first look, while it goes on
@@ -109,6 +118,7 @@ func (w *worker) step(ctx context.Context, f *folder, hints *Changes) error {
 		}
 	} else {
 		s.sel, s.hints, s.expunged = w.sel, *hints, hints.Expunged
+		s.vanished(hints.Vanished)
 	}
 	switch {
 	case f.lost:
@@ -147,7 +157,7 @@ func (s *step) differences(ctx context.Context) error {
 	if err := s.news(ctx); err != nil {
 		return err
 	}
-	whole, err := s.changedFlags(ctx, before)
+	whole, err := s.below(ctx, before)
 	if err != nil {
 		return err
 	}
@@ -272,20 +282,22 @@ func (s *step) corrupt(err error) error {
 	return err
 }
 
+// blocksAtOnce is how many blocks of a large folder are read at once.
+const blocksAtOnce = 256
+
 // records goes over all stored messages, block by block, ascending.
 func (s *step) records(ctx context.Context, visit func(recs []store.Record) error) error {
-	const atOnce = 256
 	meta := s.f.meta
 	last := store.BlockOf(max(meta.UIDNext, s.d.meta.UIDNext))
-	if meta.Blocks <= 2*atOnce || int(last) > 8*meta.Blocks {
+	if meta.Blocks <= 2*blocksAtOnce || int(last) > 8*meta.Blocks {
 		all, err := s.w.st.Blocks(ctx, s.w.id, s.f.Num, meta)
 		if err != nil {
 			return s.corrupt(err)
 		}
 		return s.visit(all, 0, last, visit)
 	}
-	for from := uint32(0); from <= last; from += atOnce {
-		to := min(from+atOnce-1, last)
+	for from := uint32(0); from <= last; from += blocksAtOnce {
+		to := min(from+blocksAtOnce-1, last)
 		var idx []uint32
 		for i := from; i <= to; i++ {
 			idx = append(idx, i)

@@ -69,7 +69,8 @@ type worker struct {
 	folders     []*folder
 	listVersion uint64
 	nextNum     uint32
-	latches     []string
+	latches     []store.Latch
+	replan      bool // the plan has changed and was not yet shown
 
 	open   *folder // the selected folder, while what follows describes it
 	sel    Selected
@@ -189,7 +190,8 @@ func (w *worker) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.state, w.latches = st, st.Status.Latches
+	w.state = st
+	w.mergeLatches(st.Status.Latches)
 	w.known.Store(st.Seq)
 	if w.listLook.IsZero() {
 		w.listLook = st.Status.SyncTime
@@ -227,6 +229,7 @@ func (w *worker) connect(ctx context.Context) error {
 	w.profile = w.profiles.Match(acct.IMAP.Host, w.info.ServerName, w.info.Capabilities)
 	w.open, w.hints, w.whole, w.reopen = nil, Changes{}, false, false
 	w.began, w.foldersDone, w.shortIdles = time.Now(), 0, 0
+	w.unlatch(w.began)
 	if w.activeAt.IsZero() {
 		w.activeAt = w.began
 	}

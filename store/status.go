@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // State is everything an account's hash holds beside its folders.
 type State struct {
@@ -44,8 +47,28 @@ type Status struct {
 	Stalled      time.Time  `json:"stalled,omitzero"`     // accountStalled was said then, and no accountRecovered yet
 	Connections  int        `json:"connections,omitempty"`
 	Failures     int        `json:"failures,omitempty"` // attempts in a row, for back-off
-	Latches      []string   `json:"latches,omitempty"`  // capabilities switched off because the server lied
+	Latches      []Latch    `json:"latches,omitempty"`  // what the server offers and does not do as it should
 	SyncError    *SyncError `json:"syncError,omitempty"`
+}
+
+// Latch is something that an account's server offers and that is not used, because it
+// did not behave.
+type Latch struct {
+	Name   string    `json:"name"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at,omitzero"`
+	Server string    `json:"server,omitempty"` // name and version of the server that misbehaved
+	Once   bool      `json:"once,omitempty"`   // misbehaved once: in use until the second time
+}
+
+// UnmarshalJSON also reads a bare name, as latches were kept at first.
+func (l *Latch) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		*l = Latch{}
+		return json.Unmarshal(b, &l.Name)
+	}
+	type plain Latch
+	return json.Unmarshal(b, (*plain)(l))
 }
 
 // SyncPhase is how far the present pass is.
