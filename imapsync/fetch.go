@@ -4,18 +4,16 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"mime"
-	"net/mail"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-message/charset"
 
 	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/imapsync/wire"
+	"github.com/postrider/postrider/internal/message"
 )
 
 // headerItem are the header fields fetched beside ENVELOPE: what ENVELOPE has no room
@@ -203,7 +201,7 @@ func (s *client) Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf,
 		out = append(out, IdentityOf{
 			UID: f.uid, Flags: flagsOf(f.flags), FlagsKnown: f.hasFlags,
 			InternalDate: f.date, Size: f.size, ObjectIDs: f.ids,
-			MessageID: firstID(parseHeader(f.header)["message-id"]),
+			MessageID: firstID(message.ParseHeader(f.header)["message-id"]),
 		})
 	}
 	return out, err
@@ -332,15 +330,17 @@ func (o *ObjectIDs) join(m *wire.Message) {
 
 // messageOf makes the value a worker sees.
 func messageOf(f *fetched) Message {
-	h := parseHeader(f.header)
+	h := message.ParseHeader(f.header)
 	m := Message{
 		UID: f.uid, Flags: flagsOf(f.flags), FlagsKnown: f.hasFlags,
 		InternalDate: f.date, Size: f.size, ObjectIDs: f.ids,
-		Structure: decodeStructure(f.structure), Header: h,
+		Header:     h,
 		MessageID:  firstID(h["message-id"]),
 		InReplyTo:  firstID(h["in-reply-to"]),
 		References: allIDs(h["references"]),
 	}
+	w := &m.Warnings
+	m.Structure = partTree(f.structure, w)
 	damaged := func(bad bool, name string) {
 		if bad {
 			m.Damaged = append(m.Damaged, name)
@@ -353,12 +353,12 @@ func messageOf(f *fetched) Message {
 	damaged(f.structure == nil, "bodyStructure")
 	damaged(!f.hasHeader, "headers")
 	if e := f.envelope; e != nil {
-		if t, err := mail.ParseDate(e.Date); err == nil {
+		if t, ok := message.Date(e.Date); ok {
 			m.Date = t
 		}
-		m.Subject = decodeWords(e.Subject)
-		m.From, m.Sender, m.ReplyTo = addresses(e.From), addresses(e.Sender), addresses(e.ReplyTo)
-		m.To, m.Cc, m.Bcc = addresses(e.To), addresses(e.Cc), addresses(e.Bcc)
+		m.Subject = message.Words(e.Subject, w)
+		m.From, m.Sender, m.ReplyTo = addresses(e.From, w), addresses(e.Sender, w), addresses(e.ReplyTo, w)
+		m.To, m.Cc, m.Bcc = addresses(e.To, w), addresses(e.Cc, w), addresses(e.Bcc, w)
 		if m.MessageID == "" {
 			m.MessageID = firstID([]string{e.MessageID})
 		}
@@ -367,41 +367,6 @@ func messageOf(f *fetched) Message {
 		}
 	}
 	return m
-}
-
-var wordDecoder = &mime.WordDecoder{CharsetReader: charset.Reader}
-
-// decodeWords decodes encoded words (RFC 2047); what cannot be decoded stays as it came.
-func decodeWords(s string) string {
-	if strings.Contains(s, "=?") {
-		if out, err := wordDecoder.DecodeHeader(s); err == nil {
-			s = out
-		}
-	}
-	return cleanUTF8(s)
-}
-
-// decodeStructure decodes encoded words in descriptions, names and file names.
-func decodeStructure(bs imap.BodyStructure) imap.BodyStructure {
-	if bs == nil {
-		return nil
-	}
-	params := func(p map[string]string) {
-		for k, v := range p {
-			p[k] = decodeWords(v)
-		}
-	}
-	bs.Walk(func(_ []int, part imap.BodyStructure) bool {
-		if d := part.Disposition(); d != nil {
-			params(d.Params)
-		}
-		if sp, ok := part.(*imap.BodyStructureSinglePart); ok {
-			sp.Description = decodeWords(sp.Description)
-			params(sp.Params)
-		}
-		return true
-	})
-	return bs
 }
 
 // flagsOf sorts flags and drops \Recent, which is the session's and not the message's.
@@ -417,7 +382,7 @@ func flagsOf(in []imap.Flag) []string {
 }
 
 // addresses flattens groups and keeps text that is no address as a name.
-func addresses(in []imap.Address) []events.Address {
+func addresses(in []imap.Address, w *message.Warnings) []events.Address {
 	var out []events.Address
 	for i := range in {
 		a := &in[i]
@@ -430,58 +395,18 @@ func addresses(in []imap.Address) []events.Address {
 			if name == "" {
 				name = a.Mailbox
 			}
-			out = append(out, events.Address{Name: decodeWords(name)})
+			out = append(out, events.Address{Name: message.Words(name, w)})
 		default:
-			out = append(out, events.Address{Name: decodeWords(a.Name), Address: cleanUTF8(a.Mailbox + "@" + a.Host)})
+			out = append(out, events.Address{Name: message.Words(a.Name, w), Address: message.Clean(a.Mailbox + "@" + a.Host)})
 		}
 	}
 	return out
 }
 
-// cleanUTF8 makes decoded header text valid UTF-8 without line ends and NULs.
-func cleanUTF8(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if !strings.ContainsAny(s, "\r\n\x00") {
-		return s
-	}
-	return strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(s)
-}
-
-// parseHeader reads header lines, tolerant line by line: a line that is none is skipped.
-func parseHeader(block []byte) map[string][]string {
-	if len(block) == 0 {
-		return nil
-	}
-	h := make(map[string][]string)
-	last := ""
-	for line := range strings.Lines(string(block)) {
-		line = strings.TrimRight(line, "\r\n")
-		if line == "" {
-			last = ""
-			continue
-		}
-		if line[0] == ' ' || line[0] == '\t' {
-			if last != "" {
-				v := h[last]
-				v[len(v)-1] = strings.TrimSpace(v[len(v)-1] + " " + strings.TrimSpace(line))
-			}
-			continue
-		}
-		name, value, ok := strings.Cut(line, ":")
-		name = strings.ToLower(strings.TrimSpace(name))
-		if last = name; !ok || name == "" {
-			last = ""
-			continue
-		}
-		h[name] = append(h[name], cleanUTF8(strings.TrimSpace(value)))
-	}
-	return h
-}
-
 // firstID is the first message id of a field, with angle brackets.
 func firstID(values []string) string {
 	for _, v := range values {
-		if ids := idsIn(v); len(ids) > 0 {
+		if ids := message.IDs(v); len(ids) > 0 {
 			return ids[0]
 		}
 	}
@@ -492,33 +417,7 @@ func firstID(values []string) string {
 func allIDs(values []string) []string {
 	var out []string
 	for _, v := range values {
-		out = append(out, idsIn(v)...)
+		out = append(out, message.IDs(v)...)
 	}
 	return out[max(0, len(out)-maxReferences):]
-}
-
-// idsIn reads message ids as they really are: everything in angle brackets, else the
-// words of a value that has none.
-func idsIn(v string) []string {
-	var out []string
-	if !strings.Contains(v, "<") {
-		for w := range strings.FieldsSeq(v) {
-			out = append(out, "<"+strings.Trim(w, ">")+">")
-		}
-		return out
-	}
-	for {
-		_, rest, ok := strings.Cut(v, "<")
-		if !ok {
-			return out
-		}
-		id, after, ok := strings.Cut(rest, ">")
-		if !ok {
-			return out
-		}
-		if id = strings.TrimSpace(id); id != "" {
-			out = append(out, "<"+id+">")
-		}
-		v = after
-	}
 }

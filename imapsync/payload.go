@@ -2,13 +2,11 @@ package imapsync
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
-
 	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/internal/message"
 	"github.com/postrider/postrider/store"
 )
 
@@ -17,8 +15,6 @@ const (
 	maxAddresses   = 1000
 	maxAttachments = 500
 	maxText        = 16 << 10 // of one string: subject, file name, id
-	maxParts       = 2000     // of a structure that is walked
-	maxDepth       = 64
 )
 
 // messageNew is the payload of a message's event: a function of what the server says
@@ -34,6 +30,7 @@ func messageNew(s site, m *Message, a arrival) events.MessageNew {
 		Subject: m.Subject, MessageID: m.MessageID, InReplyTo: m.InReplyTo, References: m.References,
 		MessageSpecialUse: s.folder.SpecialUse,
 		Incomplete:        m.Damaged,
+		DecodeWarnings:    m.Warnings,
 	}
 	if e.Flags == nil {
 		e.Flags = []string{}
@@ -95,11 +92,9 @@ func (a arrival) found() time.Time {
 // payload fills the parts of a messageNew that have bounds.
 type payload struct {
 	site
-	uid   uint32
-	e     *events.MessageNew
-	parts int
-	plain string // part numbers of the text
-	html  string
+	uid     uint32
+	e       *events.MessageNew
+	content message.Content
 }
 
 // cut names a field that does not hold all.
@@ -140,87 +135,34 @@ func first(list []events.Address) *events.Address {
 	return &list[0]
 }
 
-// structure fills attachments and text from the MIME tree. Of the text parts the first
-// of each kind that is not an attachment counts.
-func (p *payload) structure(b imap.BodyStructure) {
-	if b != nil {
-		p.walk(b, nil, false, 0)
+// structure fills attachments and text from the MIME tree.
+func (p *payload) structure(root *message.Part) {
+	p.content = message.Choose(root, maxAttachments)
+	if p.content.Cut {
+		p.cut("attachments")
 	}
 	var parts []string
-	for _, n := range []string{p.plain, p.html} {
-		if n != "" {
-			parts = append(parts, n)
-		}
+	if q := p.content.Plain; q != nil {
+		parts, p.e.Text.EncodedSize.Plain = append(parts, q.Number), q.Size
+	}
+	if q := p.content.HTML; q != nil {
+		parts, p.e.Text.EncodedSize.HTML = append(parts, q.Number), q.Size
 	}
 	p.e.Text.ID = partID(p.folder.Num, p.uid, strings.Join(parts, ";"))
-}
-
-func (p *payload) walk(b imap.BodyStructure, path []int, related bool, depth int) {
-	if p.parts++; p.parts > maxParts || depth > maxDepth {
-		p.cut("attachments")
-		return
-	}
-	switch b := b.(type) {
-	case *imap.BodyStructureMultiPart:
-		for i, child := range b.Children {
-			p.walk(child, append(path[:len(path):len(path)], i+1), related || strings.EqualFold(b.Subtype, "related"), depth+1)
+	for _, q := range p.content.Attachments {
+		a := events.Attachment{
+			ID: partID(p.folder.Num, p.uid, q.Number), ContentType: q.Type, EncodedSize: q.Size, Filename: q.Filename,
+			Embedded: q.Embedded, Inline: q.Inline(), ContentID: q.ContentID,
 		}
-	case *imap.BodyStructureSinglePart:
-		p.leaf(b, path, related)
-	}
-}
-
-func (p *payload) leaf(b *imap.BodyStructureSinglePart, path []int, related bool) {
-	if len(path) == 0 {
-		path = []int{1}
-	}
-	number := partNumber(path)
-	media := strings.ToLower(b.MediaType())
-	if media == "/" {
-		media = "application/octet-stream"
-	}
-	var disposition string
-	if d := b.Disposition(); d != nil {
-		disposition = strings.ToLower(d.Value)
-	}
-	filename := b.Filename()
-	if disposition != "attachment" && filename == "" {
-		switch {
-		case media == "text/plain" && p.plain == "":
-			p.plain, p.e.Text.EncodedSize.Plain = number, int64(b.Size)
-			return
-		case media == "text/html" && p.html == "":
-			p.html, p.e.Text.EncodedSize.HTML = number, int64(b.Size)
-			return
+		if q.IsCalendar() {
+			a.Method = strings.ToUpper(q.Params["method"])
 		}
+		p.text("attachments", &a.ContentType)
+		p.text("attachments", &a.Filename)
+		p.text("attachments", &a.ContentID)
+		p.text("attachments", &a.Method)
+		p.e.Attachments = append(p.e.Attachments, a)
 	}
-	if len(p.e.Attachments) == maxAttachments {
-		p.cut("attachments")
-		return
-	}
-	a := events.Attachment{
-		ID: partID(p.folder.Num, p.uid, number), ContentType: media, EncodedSize: int64(b.Size), Filename: filename,
-		Embedded: related, Inline: disposition == "inline", ContentID: b.ID,
-	}
-	if media == "text/calendar" {
-		a.Method = strings.ToUpper(b.Params["method"])
-	}
-	p.text("attachments", &a.ContentType)
-	p.text("attachments", &a.Filename)
-	p.text("attachments", &a.ContentID)
-	p.text("attachments", &a.Method)
-	p.e.Attachments = append(p.e.Attachments, a)
-}
-
-func partNumber(path []int) string {
-	var b strings.Builder
-	for i, n := range path {
-		if i > 0 {
-			b.WriteByte('.')
-		}
-		b.WriteString(strconv.Itoa(n))
-	}
-	return b.String()
 }
 
 // weight is about how many bytes a messageNew takes in the journal, without encoding it.

@@ -2,12 +2,12 @@ package imapsync
 
 import (
 	"context"
-	"net/mail"
 
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/imapsync/wire"
+	"github.com/postrider/postrider/internal/message"
 )
 
 // wholeHeader is fetched where an ENVELOPE came that cannot be read.
@@ -27,7 +27,7 @@ func (s *client) reread(ctx context.Context, msgs []Message, broken imap.UIDSet)
 	_, err := s.c.Fetch(ctx, broken, []wire.Item{wire.ItemUID, wholeHeader}, wire.FetchOptions{}, func(m *wire.Message) error {
 		msg, sec := at[uint32(m.UID)], m.Section(wholeHeader)
 		if msg != nil && sec != nil && len(sec.Data) > 0 {
-			msg.readEnvelope(parseHeader(sec.Data))
+			msg.readEnvelope(message.ParseHeader(sec.Data))
 		}
 		return nil
 	})
@@ -38,23 +38,18 @@ func (s *client) reread(ctx context.Context, msgs []Message, broken imap.UIDSet)
 }
 
 // readEnvelope fills in what ENVELOPE would have said.
-func (m *Message) readEnvelope(h map[string][]string) {
-	first := func(name string) string {
-		if v := h[name]; len(v) > 0 {
-			return v[0]
-		}
-		return ""
-	}
-	if t, err := mail.ParseDate(first("date")); err == nil {
+func (m *Message) readEnvelope(h message.Header) {
+	list := func(name string) []events.Address { return headerAddresses(h[name], &m.Warnings) }
+	if t, ok := message.Date(h.First("date")); ok {
 		m.Date = t
 	}
-	m.Subject = decodeWords(first("subject"))
-	m.From, m.To, m.Cc, m.Bcc = headerAddresses(h["from"]), headerAddresses(h["to"]), headerAddresses(h["cc"]), headerAddresses(h["bcc"])
+	m.Subject = message.Words(h.First("subject"), &m.Warnings)
+	m.From, m.To, m.Cc, m.Bcc = list("from"), list("to"), list("cc"), list("bcc")
 	// RFC 3501 section 7.4.2: without a Sender or Reply-To they are the From.
-	if m.Sender = headerAddresses(h["sender"]); m.Sender == nil {
+	if m.Sender = list("sender"); m.Sender == nil {
 		m.Sender = m.From
 	}
-	if m.ReplyTo = headerAddresses(h["reply-to"]); m.ReplyTo == nil {
+	if m.ReplyTo = list("reply-to"); m.ReplyTo == nil {
 		m.ReplyTo = m.From
 	}
 	if m.MessageID == "" {
@@ -72,19 +67,11 @@ func (m *Message) readEnvelope(h map[string][]string) {
 }
 
 // headerAddresses reads address lists; text that is none is kept as a name.
-func headerAddresses(values []string) []events.Address {
+func headerAddresses(values []string, w *message.Warnings) []events.Address {
 	var out []events.Address
-	parser := mail.AddressParser{WordDecoder: wordDecoder}
 	for _, v := range values {
-		list, err := parser.ParseList(v)
-		if err != nil {
-			if name := decodeWords(v); name != "" {
-				out = append(out, events.Address{Name: name})
-			}
-			continue
-		}
-		for _, a := range list {
-			out = append(out, events.Address{Name: cleanUTF8(a.Name), Address: cleanUTF8(a.Address)})
+		for _, a := range message.Addresses(v, w) {
+			out = append(out, events.Address(a))
 		}
 	}
 	return out

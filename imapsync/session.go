@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/internal/message"
 )
 
 // Session is what a worker needs of one connection: questions to the server and
@@ -211,16 +212,18 @@ type Message struct {
 
 	From, Sender, ReplyTo, To, Cc, Bcc []events.Address // groups flattened, names decoded
 
-	// Structure is the MIME tree; nil = did not come. Its names and file names are
-	// decoded where they are encoded words.
-	Structure imap.BodyStructure
+	// Structure is the MIME tree, without bodies; nil = did not come.
+	Structure *message.Part
 
 	// Header holds the fetched fields (see headerFields) by lower-case name, unfolded.
-	Header map[string][]string
+	Header message.Header
 
 	// Damaged names what was asked for and did not come, or came unreadable:
 	// "flags", "internalDate", "size", "envelope", "bodyStructure", "headers".
 	Damaged []string
+
+	// Warnings name charsets that were not understood.
+	Warnings message.Warnings
 }
 
 // IsList says whether the message came by a mailing list: it has List-Id or

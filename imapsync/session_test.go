@@ -178,7 +178,7 @@ func TestSession(t *testing.T) {
 			if diff := cmp.Diff([]events.Address{{Name: "Alice", Address: "alice@example.com"}}, m.From); diff != "" {
 				t.Errorf("from (-want +got):\n%s", diff)
 			}
-			if m.Structure == nil || m.Structure.MediaType() != "text/plain" {
+			if m.Structure == nil || m.Structure.Type != "text/plain" {
 				t.Errorf("structure = %+v", m.Structure)
 			}
 		})

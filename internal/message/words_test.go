@@ -46,25 +46,25 @@ func TestWords(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                                        "",
-		"a@example.com":                           "<a@example.com>",
-		"A <a@example.com>":                       "A<a@example.com>",
-		`"Last, First" <a@example.com>`:           "Last, First<a@example.com>",
-		`"a \"b\" c" <a@example.com>`:             `a "b" c<a@example.com>`,
-		"=?utf-8?q?J=C3=BC?= <a@example.com>":     "Jü<a@example.com>",
-		`"=?utf-8?q?J=C3=BC?=" <a@example.com>`:   "Jü<a@example.com>",
-		"a@example.com (Jo)":                      "Jo<a@example.com>",
-		"a@example.com, b@example.com,":           "<a@example.com>|<b@example.com>",
-		"a@example.com; b@example.com":            "<a@example.com>|<b@example.com>",
-		"team: a@example.com, B <b@example.com>;": "<a@example.com>|B<b@example.com>",
-		"undisclosed-recipients:;":                "",
-		"Jo":                                      "Jo<>",
-		"Jo <>":                                   "Jo<>",
-		"Jo <jo>":                                 "Jo<>",
-		"<a@example.com":                          "<a@example.com>",
-		"Jo <@relay.example:a@example.com>":       "Jo<a@example.com>",
-		"Jo a@example.com":                        "Jo<a@example.com>",
-		`"a b"@example.com`:                       `<"a b"@example.com>`,
+		"":                                            "",
+		"a@example.com":                               "<a@example.com>",
+		"A <a@example.com>":                           "A<a@example.com>",
+		`"Last, First" <a@example.com>`:               "Last, First<a@example.com>",
+		`"a \"b\" c" <a@example.com>`:                 `a "b" c<a@example.com>`,
+		"=?utf-8?q?J=C3=BC?= <a@example.com>":         "Jü<a@example.com>",
+		`"=?utf-8?q?J=C3=BC?=" <a@example.com>`:       "Jü<a@example.com>",
+		"a@example.com (Jo)":                          "Jo<a@example.com>",
+		"a@example.com, b@example.com,":               "<a@example.com>|<b@example.com>",
+		"a@example.com; b@example.com":                "<a@example.com>|<b@example.com>",
+		"team: a@example.com, B <b@example.com>;":     "<a@example.com>|B<b@example.com>",
+		"undisclosed-recipients:;":                    "",
+		"Jo":                                          "Jo<>",
+		"Jo <>":                                       "Jo<>",
+		"Jo <jo>":                                     "Jo<>",
+		"<a@example.com":                              "<a@example.com>",
+		"Jo <@relay.example:a@example.com>":           "Jo<a@example.com>",
+		"Jo a@example.com":                            "Jo<a@example.com>",
+		`"a b"@example.com`:                           `<"a b"@example.com>`,
 		"good <a@example.com>, <<bad>, c@example.com": "good<a@example.com>|bad<>|<c@example.com>",
 		`"never closed <a@example.com>`:               "never closed<a@example.com>",
 		"a@example.com\x00":                           "<a@example.com>",
@@ -81,8 +81,8 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestHeader(t *testing.T) {
-	h := ParseHeader([]byte("Subject: a\r\n b\r\n\tc\r\nX: 1\r\nno field\r\nx: 2\r\nEmpty:\r\n\r\nBody: no\r\n"))
-	want := Header{"subject": {"a b c"}, "x": {"1", "2"}, "empty": {""}}
+	h := ParseHeader([]byte("Subject: a\r\n b\r\n\tc\r\nX: 1\r\nno field\r\n continued nothing\r\nx: 2\r\nEmpty:\r\nLIST-ID : \xff\x00\r\n\r\nBody: no\r\n"))
+	want := Header{"subject": {"a b c"}, "x": {"1", "2"}, "empty": {""}, "list-id": {"\uFFFD"}}
 	if d := cmp.Diff(want, h); d != "" {
 		t.Error(d)
 	}
@@ -93,7 +93,7 @@ func TestHeader(t *testing.T) {
 
 func TestIDs(t *testing.T) {
 	for in, want := range map[string]string{
-		"<a@b> <c@d>": "[<a@b> <c@d>]", "a@b c@d": "[<a@b> <c@d>]", "<a@b": "[]", "x <a@b> y": "[<a@b>]", "< >": "[]", "": "[]",
+		"<a@b><c@d>": "[<a@b> <c@d>]", "<>": "[]", "text <a@b> more < c@d >": "[<a@b> <c@d>]", "<a@b> <c@d>": "[<a@b> <c@d>]", "a@b c@d": "[<a@b> <c@d>]", "<a@b": "[]", "x <a@b> y": "[<a@b>]", "< >": "[]", "": "[]",
 	} {
 		if got := fmt.Sprint(IDs(in)); got != want {
 			t.Errorf("%q: %s, want %s", in, got, want)
