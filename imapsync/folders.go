@@ -100,7 +100,7 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 		c.Folders = append(c.Folders, store.FolderChange{Num: next, Meta: w.unlooked(), Version: 0})
 		next++
 	}
-	change.NextNum = next
+	change.NextNum, change.Count = next, len(w.folders)-len(change.Drop)+int(next-w.nextNum)
 	if err := w.commit(ctx, c); err != nil {
 		return nil, err
 	}

@@ -243,7 +243,7 @@ func (m *Manager) refresh(ctx context.Context) error {
 		m.mu.Lock()
 		same := m.versions[n] == v && m.shards[n] != nil
 		m.mu.Unlock()
-		if same || v == 0 {
+		if same { // not for v == 0: the number may be lost and the accounts not
 			continue
 		}
 		accounts, err := m.st.ShardAccounts(ctx, n)

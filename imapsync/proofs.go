@@ -3,6 +3,8 @@ package imapsync
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/events"
@@ -10,7 +12,8 @@ import (
 )
 
 // proofs records when our accounts last proved that they live, and looks for those that
-// did not: our own and those nobody holds.
+// did not: our own and those nobody holds. Before that it sees to it that none of them
+// has fallen off the lists that this is read from.
 func (m *Manager) proofs(ctx context.Context) {
 	t := time.NewTicker(m.cfg.AliveInterval)
 	defer t.Stop()
@@ -20,6 +23,9 @@ func (m *Manager) proofs(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+		if err := m.enlist(ctx); err != nil && ctx.Err() == nil {
+			m.log.InfoContext(ctx, "lists of accounts not mended", "err", err)
+		}
 		if err := m.recordProofs(ctx); err != nil && ctx.Err() == nil {
 			m.log.InfoContext(ctx, "proofs of life not recorded", "err", err)
 			continue // without ours the others' ages prove nothing
@@ -28,6 +34,14 @@ func (m *Manager) proofs(ctx context.Context) {
 			m.log.InfoContext(ctx, "silent accounts not looked for", "err", err)
 		}
 	}
+}
+
+func (m *Manager) enlist(ctx context.Context) error {
+	missing, err := m.st.Enlist(ctx, slices.Collect(maps.Values(m.known())))
+	if missing > 0 {
+		m.log.WarnContext(ctx, "redis has lost which accounts there are to watch: mended", "places", missing)
+	}
+	return err
 }
 
 func (m *Manager) recordProofs(ctx context.Context) error {

@@ -38,6 +38,7 @@ type ListChange struct {
 	Put     []Folder
 	Drop    []uint32
 	NextNum uint32 // 0: unchanged
+	Count   int    // entries there are then; 0: not known. It is what a list that was lost is known by
 }
 
 // StatusChange is the next status.
@@ -206,6 +207,11 @@ func (t *tx) list(c ListChange) {
 	t.op("HSET", 1, "listV", version(c.Version+1))
 	if c.NextNum > 0 {
 		t.op("HSET", 1, "nextNum", c.NextNum)
+	}
+	if c.Count > 0 {
+		t.op("HSET", 1, "listN", c.Count)
+	} else {
+		t.op("HDEL", 1, "listN")
 	}
 	for _, f := range c.Put {
 		t.op("HSET", t.key(folders), f.Num, t.json(f))

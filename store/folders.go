@@ -12,20 +12,28 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Folders reads an account's folder list and its version, by number.
+// Folders reads an account's folder list and its version, by number. Errors: ErrStateLost
+// when there are not as many entries as there should be, or one cannot be read.
 func (s *Store) Folders(ctx context.Context, id AccountID) ([]Folder, uint64, error) {
 	var all *redis.MapStringStringCmd
-	var v *redis.StringCmd
+	var v *redis.SliceCmd
 	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		all, v = p.HGetAll(ctx, s.k.folders(id)), p.HGet(ctx, s.k.state(id), "listV")
+		all, v = p.HGetAll(ctx, s.k.folders(id)), p.HMGet(ctx, s.k.state(id), "listV", "listN")
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, 0, unavailable("read folders", err)
 	}
-	version, err := v.Uint64()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, 0, fmt.Errorf("folder list of account %q: %w", id, ErrStateLost)
+	var version, count uint64
+	for i, n := range []*uint64{&version, &count} {
+		if text, ok := v.Val()[i].(string); ok {
+			if *n, err = strconv.ParseUint(text, 10, 64); err != nil {
+				return nil, 0, fmt.Errorf("folder list of account %q: %w: %w", id, ErrStateLost, err)
+			}
+		}
+	}
+	if got := len(all.Val()); count > 0 && uint64(got) != count {
+		return nil, 0, fmt.Errorf("folder list of account %q: %w: %d entries, %d expected", id, ErrStateLost, got, count)
 	}
 	list := make([]Folder, 0, len(all.Val()))
 	for num, raw := range all.Val() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,7 +22,35 @@ type Lease struct {
 var (
 	acquireScript = script("acquire.lua")
 	renewScript   = script("renew.lua")
+	enlistScript  = script("enlist.lua")
 )
+
+// Enlist gives accounts their places among the leases and the proofs of life where these
+// were lost: without the first no process would take an account, without the second
+// nobody would notice that it is silent. It says how many were missing.
+func (s *Store) Enlist(ctx context.Context, accounts []Account) (missing int, err error) {
+	byShard := map[int][]any{}
+	for _, a := range accounts {
+		watched := "0"
+		if a.Watchable() {
+			watched = "1"
+		}
+		byShard[Shard(a.ID)] = append(byShard[Shard(a.ID)], string(a.ID), watched)
+	}
+	const atOnce = 1000
+	for n, args := range byShard {
+		keys := []string{s.k.registry(n), s.k.leases(n), s.k.alive(n)}
+		for part := range slices.Chunk(args, 2*atOnce) {
+			answer, err := enlistScript.slice(ctx, s.rdb, keys, part...)
+			if err != nil {
+				return missing, err
+			}
+			n, _ := answer[0].(int64)
+			missing += int(n)
+		}
+	}
+	return missing, nil
+}
 
 // Acquire takes an account's lease for ttl, by Redis' clock. An owner that holds it
 // already gets a new fence. Errors: ErrLeaseHeld, ErrNotFound.
