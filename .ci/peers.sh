@@ -4,11 +4,11 @@
 # installed: the packages are fetched and laid under a directory of their own, from which
 # imaptest runs them. Needs no root, only package lists (apt-get update, by root).
 set -euo pipefail
-# imaptest/peer.go looks in the same place. Root's is open, since Cyrus runs as nobody.
-if [ "$(id -u)" -eq 0 ]; then dir=/var/cache/postrider-peers; else dir=${XDG_CACHE_HOME:-$HOME/.cache}/postrider-peers; fi
-roots=(cyrus-imapd courier-imap)
-stamp="$dir/complete.1" # another number where what is below changes
-[ -e "$stamp" ] && exit 0
+# imaptest/peer.go looks in the same place. Root's is open, since servers run as nobody.
+if [ "$(id -u)" -eq 0 ]; then base=/var/cache/postrider-peers; else base=${XDG_CACHE_HOME:-$HOME/.cache}/postrider-peers; fi
+dir=$base/1 # another number, here and there, where what is unpacked changes
+[ -d "$dir" ] && exit 0
+roots=(cyrus-imapd courier-imap gamin) # gamin tells Courier of changes
 
 give_up() {
 	echo "no Cyrus and Courier for the tests: $1" >&2
@@ -16,10 +16,10 @@ give_up() {
 	exit
 }
 command -v apt-get >/dev/null && command -v dpkg >/dev/null || give_up "needs a Debian"
-mkdir -p "$dir"
-exec 9>"$dir/lock"
+mkdir -p "$base"
+exec 9>"$base/lock"
 flock 9 # of two at once, one waits
-[ -e "$stamp" ] && exit 0
+[ -d "$dir" ] && exit 0
 known() { apt-cache show "${roots[@]}" >/dev/null 2>&1; }
 if ! known && [ "$(id -u)" -eq 0 ]; then apt-get update >/dev/null || true; fi
 known || give_up "their packages are not in apt's lists (as root: apt-get update)"
@@ -38,13 +38,11 @@ for p in "${all[@]}"; do
 done
 
 echo "unpacking ${missing[*]} into $dir" >&2
-work=$(mktemp -d "$dir/new.XXXXXX")
+work=$(mktemp -d "$base/new.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/root"
 fetch() { (cd "$work" && apt-get download "${missing[@]}" >/dev/null 2>&1); }
 fetch || { [ "$(id -u)" -eq 0 ] && apt-get update >/dev/null && fetch; } || give_up "apt-get download failed"
 for deb in "$work"/*.deb; do dpkg -x "$deb" "$work/root"; done
 chmod -R go+rX "$work/root"
-rm -rf "$dir/root"
-mv "$work/root" "$dir/root"
-touch "$stamp"
+mv "$work/root" "$dir"

@@ -410,6 +410,36 @@ func TestWorker_uidvalidity_is_looked_at_twice(t *testing.T) {
 	})
 }
 
+func TestWorker_server_that_tells_little(t *testing.T) {
+	bubble(t, false, func(d *den) {
+		d.srv.bare, d.srv.listStatus = true, false
+		d.started()
+		d.pass(11 * time.Minute)
+		d.expect()
+		var one uint32
+		d.srv.act(func() {
+			one = d.srv.add("Archive", "one", time.Now())
+			d.srv.add("Archive", "two", time.Now())
+		})
+		d.pass(11 * time.Minute)
+		d.expect("messageNew Archive <one> new", "messageNew Archive <two> new")
+		d.pass(3 * time.Minute)
+		var before, after int
+		d.srv.act(func() { before = d.srv.opened["Archive"] })
+		d.pass(20 * time.Minute)
+		d.srv.act(func() { after = d.srv.opened["Archive"] })
+		if after-before > 4 {
+			d.t.Errorf("a folder at rest was opened %d times in 20 minutes", after-before)
+		}
+		d.srv.act(func() {
+			delete(d.srv.folders["Archive"].msgs, one)
+			d.srv.add("Archive", "three", time.Now())
+		})
+		d.pass(3 * time.Minute)
+		d.expect("messageDeleted Archive", "messageNew Archive <three> new")
+	})
+}
+
 func TestWatchdog_closes_a_silent_session(t *testing.T) {
 	bubble(t, true, func(d *den) {
 		d.started()

@@ -109,7 +109,7 @@ func (r *rig) journal(after uint64) []events.Event {
 }
 
 // line is an event in a few words.
-func line(e events.Event) string {
+func (r *rig) line(e events.Event) string {
 	var d struct {
 		Subject   string
 		Origin    string
@@ -131,7 +131,7 @@ func line(e events.Event) string {
 	var s strings.Builder
 	s.WriteString(string(e.Type))
 	if e.Path != "" {
-		s.WriteString(" " + e.Path)
+		s.WriteString(" " + imaptest.Common(r.box, e.Path))
 	}
 	if d.Subject != "" {
 		s.WriteString(" " + d.Subject)
@@ -154,7 +154,7 @@ func line(e events.Event) string {
 		}
 	}
 	if d.Related != nil {
-		s.WriteString(" ~" + d.Related.Path)
+		s.WriteString(" ~" + imaptest.Common(r.box, d.Related.Path))
 	}
 	return s.String()
 }
@@ -181,7 +181,7 @@ func (r *rig) settled() []string {
 	for _, e := range r.journal(r.last) {
 		r.last = e.Seq
 		// Another client's expunge is two commands, and the folder may be looked at between.
-		if l := line(e); !strings.HasPrefix(l, string(events.MessageUpdatedType)) || !strings.HasSuffix(l, ` +\Deleted`) {
+		if l := r.line(e); !strings.HasPrefix(l, string(events.MessageUpdatedType)) || !strings.HasSuffix(l, ` +\Deleted`) {
 			lines = append(lines, l)
 		}
 	}
@@ -240,7 +240,7 @@ func (r *rig) until(want events.Type) []events.Event {
 func (r *rig) lines() []string {
 	var out []string
 	for _, e := range r.journal(0) {
-		out = append(out, line(e))
+		out = append(out, r.line(e))
 	}
 	return out
 }
@@ -254,7 +254,7 @@ func (r *rig) check() {
 			r.t.Fatalf("event %d has seq %d", i, e.Seq)
 		}
 		if ids[e.ID] {
-			r.t.Fatalf("event id %s twice: %s", e.ID, line(e))
+			r.t.Fatalf("event id %s twice: %s", e.ID, r.line(e))
 		}
 		ids[e.ID] = true
 	}
@@ -286,10 +286,11 @@ func (r *rig) check() {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		got[f.Path] = map[uint32]string{}
+		path := imaptest.Common(r.box, f.Path)
+		got[path] = map[uint32]string{}
 		for _, recs := range blocks {
 			for _, rec := range recs {
-				got[f.Path][rec.UID] = strings.Join(rec.Flags, " ")
+				got[path][rec.UID] = strings.Join(rec.Flags, " ")
 			}
 		}
 	}
@@ -312,19 +313,20 @@ func (r *rig) fold(start map[string]map[uint32][]string, evs []events.Event) {
 		if err := json.Unmarshal(e.Data.(events.Raw), &d); err != nil {
 			r.t.Fatal(err)
 		}
+		path := imaptest.Common(r.box, e.Path)
 		switch e.Type {
 		case events.MailboxNewType:
-			if state[e.Path] == nil {
-				state[e.Path] = map[uint32][]string{}
+			if state[path] == nil {
+				state[path] = map[uint32][]string{}
 			}
 		case events.MailboxDeletedType:
-			delete(state, e.Path)
+			delete(state, path)
 		case events.MessageNewType:
-			state[e.Path][d.UID] = d.Flags
+			state[path][d.UID] = d.Flags
 		case events.MessageUpdatedType:
-			state[e.Path][d.UID] = d.Changes.Flags.Value
+			state[path][d.UID] = d.Changes.Flags.Value
 		case events.MessageDeletedType:
-			delete(state[e.Path], d.UID)
+			delete(state[path], d.UID)
 		}
 	}
 	truth, err := r.box.Truth(r.t.Context())
@@ -365,8 +367,9 @@ func (r *rig) put(folder, id string, flags ...string) uint32 {
 	return uid
 }
 
-// eachPeer runs a scenario on the memory server (no CONDSTORE), on Dovecot, on Cyrus, and
-// on the model server in two dialects.
+// eachPeer runs a scenario on the memory server (no CONDSTORE), on Dovecot, on Cyrus, on
+// the model server in two dialects, and on Courier, which has little more than RFC 3501
+// asks for.
 func eachPeer(t *testing.T, f func(t *testing.T, r *rig)) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
@@ -386,4 +389,8 @@ func eachPeer(t *testing.T, f func(t *testing.T, r *rig)) {
 			f(t, newRig(t, storetest.Miniredis(t), imaptest.StartModel(t, d).User("jo", "secret")))
 		})
 	}
+	t.Run("courier", func(t *testing.T) {
+		t.Parallel()
+		f(t, newRig(t, storetest.Miniredis(t), imaptest.StartCourier(t).User("jo", "secret")))
+	})
 }

@@ -46,6 +46,7 @@ type fakeServer struct {
 	panics     int             // LISTs that panic
 	dials      int
 	opened     map[string]int
+	bare       bool // as Courier: EXAMINE tells no UIDNEXT, and a folder that never had mail the time as its UIDVALIDITY
 	strike     func(n int) error // what becomes of the n-th command, if it is not nil
 }
 
@@ -106,6 +107,14 @@ func (s *fakeServer) act(f func()) {
 	for _, x := range s.sessions {
 		x.notice()
 	}
+}
+
+// validity is a folder's UIDVALIDITY as it is told.
+func (x *fakeSession) validity(f *fakeFolder) uint32 {
+	if x.s.bare && f.next == 1 {
+		return uint32(time.Now().Unix())
+	}
+	return f.validity
 }
 
 // asks notes a question about messages. It is called under the lock.
@@ -354,7 +363,7 @@ func (x *fakeSession) Folders(ctx context.Context) (Listing, error) {
 
 func (x *fakeSession) status(name string) Status {
 	f := x.s.folders[name]
-	st := Status{Messages: uint32(len(f.msgs)), UIDNext: f.next, UIDValidity: f.validity, HasMessages: true, HasUIDNext: true, HasUIDValidity: true}
+	st := Status{Messages: uint32(len(f.msgs)), UIDNext: f.next, UIDValidity: x.validity(f), HasMessages: true, HasUIDNext: true, HasUIDValidity: true}
 	if x.s.condstore {
 		st.ModSeq, st.HasModSeq = x.s.highest(), true
 	}
@@ -395,7 +404,10 @@ func (x *fakeSession) Select(ctx context.Context, raw string) (Selected, error) 
 	x.open = raw
 	x.s.opened[raw]++
 	x.look(f)
-	sel := Selected{UIDValidity: f.validity, UIDNext: f.next, Exists: uint32(len(f.msgs))}
+	sel := Selected{UIDValidity: x.validity(f), UIDNext: f.next, Exists: uint32(len(f.msgs))}
+	if x.s.bare {
+		sel.UIDNext = 0
+	}
 	if x.s.objectID {
 		sel.MailboxID = f.mailboxID
 	}

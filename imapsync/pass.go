@@ -157,6 +157,7 @@ func (w *worker) probe(ctx context.Context, first bool) error {
 		}
 		f.asked = 0
 		f.askAt = w.probeAt
+		f.uidNext = l.Status.UIDNext
 		if !clean(f.meta, *l.Status) {
 			f.dirty = true
 		}
@@ -191,6 +192,7 @@ func (w *worker) ask(ctx context.Context, all bool) error {
 			return err
 		}
 		f.askAt = now.Add(w.askInterval(f, now))
+		f.uidNext = st.UIDNext
 		f.dirty = !clean(f.meta, st)
 	}
 	return nil

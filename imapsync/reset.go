@@ -33,6 +33,16 @@ func (s *step) judgeValidity() error {
 		f.turned = turned{}
 		return nil
 	}
+	if f.meta.Count == 0 && f.meta.UIDNext <= 1 && f.meta.Baseline == nil {
+		// QUIRK(courier): a folder that nobody has selected yet has no UIDVALIDITY of its
+		// own, and EXAMINE, which writes nothing, tells the time instead:
+		//	S: * 0 EXISTS … * OK [UIDVALIDITY 795345253] Ok
+		//	S: * 0 EXISTS … * OK [UIDVALIDITY 795345256] Ok	three seconds later
+		// Where there was never a message, there is nothing to be mistaken for another.
+		f.turned = turned{}
+		s.d.meta.UIDValidity = s.sel.UIDValidity
+		return nil
+	}
 	now := time.Now()
 	if f.turned.value != s.sel.UIDValidity || now.Before(f.turned.next) {
 		if f.turned.value != s.sel.UIDValidity {

@@ -89,7 +89,12 @@ func TestEngine_tells_of_folders(t *testing.T) {
 		r.put("Projects", "p@x")
 		r.expect("messageNew Projects p@x new")
 		r.ok(r.box.RenameFolder(t.Context(), "Projects", "Kunden"))
-		r.expect("mailboxDeleted Projects ~Kunden", "mailboxNew Kunden ~Projects")
+		if _, fresh := r.box.(*imaptest.CourierUser); fresh {
+			// A new UIDVALIDITY comes with the new name: nothing proves that it is the same folder.
+			r.expect("mailboxDeleted Projects", "mailboxNew Kunden", "messageNew Kunden p@x existing")
+		} else {
+			r.expect("mailboxDeleted Projects ~Kunden", "mailboxNew Kunden ~Projects")
+		}
 		r.put("Kunden", "q@x")
 		r.expect("messageNew Kunden q@x new")
 		r.check()

@@ -31,6 +31,8 @@ type folder struct {
 	queued time.Time // a large first look waits for a slot until then
 	askAt  time.Time // when STATUS is asked next
 	asked  int       // STATUS left out by the server, in a row
+
+	uidNext uint32 // by the last STATUS; stands in where EXAMINE does not tell it
 }
 
 // retryAt is when the folder wants to be looked at again without a hint; zero = never.
@@ -207,6 +209,9 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 	old := *m
 	if s.fresh {
 		m.Snap = store.Snap{UIDValidity: s.sel.UIDValidity, UIDNext: s.sel.UIDNext, Messages: s.sel.Exists, ModSeq: s.sel.ModSeq}
+		if s.sel.UIDNext == 0 {
+			m.Snap.UIDNext = f.uidNext
+		}
 		if m.UIDValidity == 0 {
 			m.UIDValidity = s.sel.UIDValidity
 		}

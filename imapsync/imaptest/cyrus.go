@@ -38,7 +38,7 @@ func StartCyrus(t TB) *Cyrus {
 		}
 	})
 	c.command = func() *exec.Cmd {
-		cmd := peerCommand(c.root, "", "usr/lib/cyrus/bin/master", "-C", filepath.Join(c.dir, "imapd.conf"),
+		cmd := peerCommand(c.root, "", filepath.Join(c.root, "usr/lib/cyrus/bin/master"), "-C", filepath.Join(c.dir, "imapd.conf"),
 			"-M", filepath.Join(c.dir, "cyrus.conf"), "-p", filepath.Join(c.dir, "run", "pid"), "-D")
 		if out, err := os.OpenFile(filepath.Join(c.dir, "out.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err == nil {
 			cmd.Stdout, cmd.Stderr = out, out

@@ -1,5 +1,5 @@
 // Package imaptest holds IMAP servers for tests and for the demo: one in memory, real
-// ones (Dovecot, Cyrus), and scripted ones that say whatever a test wants; with a second client
+// ones (Dovecot, Cyrus, Courier), and scripted ones that say whatever a test wants; with a second client
 // that acts on a mailbox as another mail program would, and a reader of a server's
 // state that shares no code with the engine it judges.
 //

@@ -99,34 +99,8 @@ func (u *DovecotUser) ResetUIDValidity(ctx context.Context, folder string) error
 	if folder != "INBOX" {
 		dir = filepath.Join(dir, "."+strings.ReplaceAll(folder, "/", "."))
 	}
-	path := filepath.Join(dir, "dovecot-uidlist")
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("reset uidvalidity of %q: %w", folder, err)
-	}
-	m := uidListHead.FindSubmatchIndex(b)
-	if m == nil {
-		return fmt.Errorf("reset uidvalidity of %q: %s has no header", folder, path)
-	}
-	old, err := strconv.ParseUint(string(b[m[2]:m[3]]), 10, 32)
-	if err != nil {
-		return fmt.Errorf("reset uidvalidity of %q: %w", folder, err)
-	}
-	fresh := append([]byte(nil), b[:m[2]]...)
-	fresh = strconv.AppendUint(fresh, old+1, 10)
-	fresh = append(fresh, b[m[3]:]...)
-	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("reset uidvalidity of %q: %w", folder, err)
-	}
-	if err := os.WriteFile(path+".new", fresh, info.Mode()); err != nil {
-		return fmt.Errorf("reset uidvalidity of %q: %w", folder, err)
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		_ = os.Chown(path+".new", int(st.Uid), int(st.Gid))
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("reset uidvalidity of %q: %w", folder, err)
+	if err := bumpHeader(filepath.Join(dir, "dovecot-uidlist"), dovecotUIDs); err != nil {
+		return err
 	}
 	indexes, err := filepath.Glob(filepath.Join(dir, "dovecot.index*"))
 	for _, f := range indexes {
@@ -135,4 +109,38 @@ func (u *DovecotUser) ResetUIDValidity(ctx context.Context, folder string) error
 	return err
 }
 
-var uidListHead = regexp.MustCompile(`^3 V(\d+) `)
+var dovecotUIDs = regexp.MustCompile(`^3 V(\d+) `)
+
+// bumpHeader adds one to the number that head's first group finds in a file: UIDVALIDITY
+// in a maildir's list of UIDs. The file is replaced in one step and keeps its owner.
+func bumpHeader(path string, head *regexp.Regexp) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("reset uidvalidity: %w", err)
+	}
+	m := head.FindSubmatchIndex(b)
+	if m == nil {
+		return fmt.Errorf("reset uidvalidity: %s has no header", path)
+	}
+	old, err := strconv.ParseUint(string(b[m[2]:m[3]]), 10, 32)
+	if err != nil {
+		return fmt.Errorf("reset uidvalidity: %w", err)
+	}
+	fresh := append([]byte(nil), b[:m[2]]...)
+	fresh = strconv.AppendUint(fresh, old+1, 10)
+	fresh = append(fresh, b[m[3]:]...)
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("reset uidvalidity: %w", err)
+	}
+	if err := os.WriteFile(path+".new", fresh, info.Mode()); err != nil {
+		return fmt.Errorf("reset uidvalidity: %w", err)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		_ = os.Chown(path+".new", int(st.Uid), int(st.Gid))
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("reset uidvalidity: %w", err)
+	}
+	return nil
+}

@@ -18,6 +18,7 @@ import (
 type driver struct {
 	dial       func(ctx context.Context) (net.Conn, error)
 	user, pass string
+	native     func(folder string) string // nil: folders have the names that tests use
 
 	mu       sync.Mutex
 	conn     net.Conn
@@ -69,14 +70,26 @@ func (d *driver) selectFolder(folder string) error {
 		// A folder stays selected through commands that name their own; one that is
 		// about to be deleted or renamed must not be.
 		d.selected = ""
+		if !d.imap.Caps().Has(imap.CapUnselect) {
+			_, err := d.imap.Select("INBOX", &imap.SelectOptions{ReadOnly: true}).Wait()
+			return err
+		}
 		return d.imap.Unselect().Wait()
 	}
 	d.selected = ""
-	if _, err := d.imap.Select(folder, nil).Wait(); err != nil {
+	if _, err := d.imap.Select(d.name(folder), nil).Wait(); err != nil {
 		return err
 	}
 	d.selected = folder
 	return nil
+}
+
+// name is what the server calls a folder.
+func (d *driver) name(folder string) string {
+	if d.native == nil {
+		return folder
+	}
+	return d.native(folder)
 }
 
 func (d *driver) drop() {
@@ -97,7 +110,7 @@ func (d *driver) close() {
 func (d *driver) Append(ctx context.Context, folder string, raw []byte, flags []string, date time.Time) (uint32, error) {
 	var uid uint32
 	err := d.do(ctx, "", func(c *imapclient.Client) error {
-		cmd := c.Append(folder, int64(len(raw)), &imap.AppendOptions{Flags: imapFlags(flags), Time: date})
+		cmd := c.Append(d.name(folder), int64(len(raw)), &imap.AppendOptions{Flags: imapFlags(flags), Time: date})
 		_, werr := cmd.Write(raw)
 		if err := errors.Join(werr, cmd.Close()); err != nil {
 			return err
@@ -143,7 +156,7 @@ func (d *driver) Expunge(ctx context.Context, folder string, uids ...uint32) err
 // Move implements Mailbox.
 func (d *driver) Move(ctx context.Context, folder, to string, uids ...uint32) error {
 	err := d.do(ctx, folder, func(c *imapclient.Client) error {
-		_, err := c.Move(uidSet(uids), to).Wait()
+		_, err := c.Move(uidSet(uids), d.name(to)).Wait()
 		return err
 	})
 	return wrap("move from", folder, err)
@@ -152,7 +165,7 @@ func (d *driver) Move(ctx context.Context, folder, to string, uids ...uint32) er
 // Copy implements Mailbox.
 func (d *driver) Copy(ctx context.Context, folder, to string, uids ...uint32) error {
 	err := d.do(ctx, folder, func(c *imapclient.Client) error {
-		_, err := c.Copy(uidSet(uids), to).Wait()
+		_, err := c.Copy(uidSet(uids), d.name(to)).Wait()
 		return err
 	})
 	return wrap("copy from", folder, err)
@@ -160,17 +173,17 @@ func (d *driver) Copy(ctx context.Context, folder, to string, uids ...uint32) er
 
 // CreateFolder implements Mailbox.
 func (d *driver) CreateFolder(ctx context.Context, folder string) error {
-	return wrap("create", folder, d.do(ctx, "", func(c *imapclient.Client) error { return c.Create(folder, nil).Wait() }))
+	return wrap("create", folder, d.do(ctx, "", func(c *imapclient.Client) error { return c.Create(d.name(folder), nil).Wait() }))
 }
 
 // DeleteFolder implements Mailbox.
 func (d *driver) DeleteFolder(ctx context.Context, folder string) error {
-	return wrap("delete", folder, d.do(ctx, "", func(c *imapclient.Client) error { return c.Delete(folder).Wait() }))
+	return wrap("delete", folder, d.do(ctx, "", func(c *imapclient.Client) error { return c.Delete(d.name(folder)).Wait() }))
 }
 
 // RenameFolder implements Mailbox.
 func (d *driver) RenameFolder(ctx context.Context, folder, to string) error {
-	return wrap("rename", folder, d.do(ctx, "", func(c *imapclient.Client) error { return c.Rename(folder, to, nil).Wait() }))
+	return wrap("rename", folder, d.do(ctx, "", func(c *imapclient.Client) error { return c.Rename(d.name(folder), d.name(to), nil).Wait() }))
 }
 
 // recreate deletes and creates a folder and puts its messages back.

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 )
 
 // absent skips a test for want of a server, or fails it where none may be missing.
@@ -30,16 +29,16 @@ func peers(t TB) string {
 		}
 		dir = filepath.Join(cache, "postrider-peers")
 	}
-	dir = filepath.Join(dir, "root")
+	dir = filepath.Join(dir, "1") // as there
 	if _, err := os.Stat(dir); err != nil {
 		absent(t, "needs Cyrus and Courier: make test, or .ci/peers.sh")
 	}
 	return dir
 }
 
-// peerCommand runs a program of theirs with the libraries beside it.
+// peerCommand runs a program with their libraries, those in libs first.
 func peerCommand(root, libs, program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(root, program), args...)
+	cmd := exec.Command(program, args...)
 	dirs := []string{libs, filepath.Join(root, "usr/lib")}
 	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*"} {
 		found, _ := filepath.Glob(filepath.Join(root, pattern)) // fails only for a bad pattern
@@ -47,13 +46,6 @@ func peerCommand(root, libs, program string, args ...string) *exec.Cmd {
 	}
 	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+strings.Join(dirs, ":"))
 	return cmd
-}
-
-// asMailUser has a command run as mailUser.
-func asMailUser(cmd *exec.Cmd, uid, gid int) {
-	if os.Getuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	}
 }
 
 // keeper knows passwords and answers a server's questions about them on a unix socket,

@@ -14,6 +14,7 @@ func TestMailbox(t *testing.T) {
 	for _, d := range modelDialects() {
 		t.Run("model/"+d.Name, func(t *testing.T) { testMailbox(t, NewModel(d).User("jo", "secret"), true) })
 	}
+	t.Run("courier", func(t *testing.T) { testMailbox(t, StartCourier(t).User("jo", "secret"), true) })
 }
 
 func testMailbox(t *testing.T, m Mailbox, keepsUIDs bool) {
