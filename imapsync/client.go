@@ -131,7 +131,10 @@ func (s *client) statusItems() []wire.StatusItem {
 	if s.info.CondStore {
 		items = append(items, wire.StatusHighestModSeq)
 	}
-	if s.info.ObjectID {
+	if s.info.ObjectID && !s.profile.NoStatusMailboxID {
+		// QUIRK(cyrus): 3.6 answers from memory that it has freed, and what it finds there
+		// may break off the answer; EXAMINE tells the true one.
+		//	S: * STATUS Sent (UIDNEXT 1 MAILBOXID (\x8d\xc0)\x1b\xbbU))
 		items = append(items, wire.StatusMailboxID)
 	}
 	return items

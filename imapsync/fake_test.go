@@ -46,7 +46,7 @@ type fakeServer struct {
 	panics     int             // LISTs that panic
 	dials      int
 	opened     map[string]int
-	bare       bool // as Courier: EXAMINE tells no UIDNEXT, and a folder that never had mail the time as its UIDVALIDITY
+	bare       bool              // as Courier: EXAMINE tells no UIDNEXT, and a folder that never had mail the time as its UIDVALIDITY
 	strike     func(n int) error // what becomes of the n-th command, if it is not nil
 }
 

@@ -40,7 +40,8 @@ type Profile struct {
 	ModSeqLag                bool `yaml:"modseqLag"` // HIGHESTMODSEQ moves before the change can be read
 	NoModSeqItem             bool `yaml:"noModseqItem"`
 	HeadersInsteadOfEnvelope bool `yaml:"headersInsteadOfEnvelope"`
-	NeedSelect               bool `yaml:"needSelect"` // EXAMINE is refused or shows old numbers
+	NeedSelect               bool `yaml:"needSelect"`        // EXAMINE is refused or shows old numbers
+	NoStatusMailboxID        bool `yaml:"noStatusMailboxID"` // STATUS names ids that are none
 
 	Roles    store.RoleFolder `yaml:"roles"`    // names of folders, where the server does not say
 	SentCopy string           `yaml:"sentCopy"` // who puts sent mail into Sent: "server", "append" (we) or "probe"

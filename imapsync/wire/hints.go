@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"math"
 
 	"github.com/emersion/go-imap/v2"
@@ -262,8 +263,9 @@ func objectID(v []byte) string {
 	if s.peek() == '(' {
 		s.i++
 	}
-	if t, id := s.next(); (t == tAtom || t == tString) && len(id) <= 255 {
-		return cleanText(id)
+	t, id := s.next()
+	if t != tAtom && t != tString || len(id) > 255 || bytes.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return ""
 	}
-	return ""
+	return string(id)
 }

@@ -132,7 +132,7 @@ func (st *Status) set(name, v []byte) {
 	case foldEqual(name, "HIGHESTMODSEQ"):
 		st.HighestModSeq = modSeq(v)
 	case foldEqual(name, "MAILBOXID"):
-		st.MailboxID = cleanText(v)
+		st.MailboxID = objectID(v)
 	case foldEqual(name, "SIZE"):
 		if n, ok := number(v); ok && n < 1<<63 {
 			st.Size, st.HasSize = int64(n), true
