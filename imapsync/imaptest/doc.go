@@ -22,10 +22,12 @@
 // QRESYNC (7162), OBJECTID (8474), ID (2971), and Gmail's labels and numbers. Not there: STARTTLS, BINARY,
 // MULTIAPPEND, RENAME of INBOX, SEARCH results kept, other namespaces.
 //
+// [Relay] stands before a server and does to its bytes what networks and proxies do.
+//
 // It is imported by tests and the demo only, imports no engine and not the testing
 // package: what takes a TB takes any *testing.T.
 //
-// Goroutines: Memory, Fleet and Model have those of their listeners and connections (a
+// Goroutines: Memory, Fleet, Model and Relay have those of their listeners and connections (a
 // Model one more for each pipe), joined at their end; a Script one per connection, joined
 // by its cleanup; a real server is a child process with its children, ended with the test.
 package imaptest
