@@ -338,8 +338,8 @@ func (w *worker) wholePass(ctx context.Context) error {
 	if stalled := w.stalled.Swap(false); w.whole && !stalled && !w.replan {
 		return nil
 	}
-	w.whole, w.replan = true, false
-	return w.say(ctx, func(st *store.Status, tell teller) {
+	w.whole, w.replan = true, true // until the store has it: nobody else would say it
+	err := w.say(ctx, func(st *store.Status, tell teller) {
 		st.State, st.SyncTime = store.StateConnected, now.UTC()
 		st.Sync = store.SyncPhase{Phase: "idle", FoldersTotal: len(w.folders), FoldersDone: len(w.folders), Messages: messages, StartedAt: w.began.UTC()}
 		st.Plan, st.SyncError, st.Latches = w.plan(), w.folderError, w.latches
@@ -353,6 +353,10 @@ func (w *worker) wholePass(ctx context.Context) error {
 			st.Stalled = time.Time{}
 		}
 	})
+	if err == nil {
+		w.replan = false
+	}
+	return err
 }
 
 // rest waits until there is something to do: in IDLE where the server has it and the

@@ -144,6 +144,31 @@ func TestManager_inherits_what_its_predecessor_held(t *testing.T) {
 	})
 }
 
+// unsaid fails the first commit that says connected, as a lease does that is renewed late.
+type unsaid struct {
+	*store.Store
+	failed bool
+}
+
+func (u *unsaid) Commit(ctx context.Context, l store.Lease, c store.Change) (store.Committed, error) {
+	if c.Status != nil && c.Status.Status.State == store.StateConnected && !u.failed {
+		u.failed = true
+		return store.Committed{}, fmt.Errorf("planted: %w", store.ErrUnavailable)
+	}
+	return u.Store.Commit(ctx, l, c)
+}
+
+func TestWorker_says_connected_when_the_store_did_not_take_it(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		u := &unsaid{Store: d.st}
+		d.wrap = func(Store) Store { return u }
+		d.started()
+		if st := d.state().Status.State; !u.failed || st != store.StateConnected {
+			d.t.Errorf("the account is %s, the commit failed: %v", st, u.failed)
+		}
+	})
+}
+
 // A lease stands by the monotonic clock, for less time than Redis gives it.
 func TestWorker_lease_ends_before_it_can_have_expired(t *testing.T) {
 	bubble(t, true, func(d *den) {
