@@ -98,7 +98,8 @@ const loadSlice = 500
 // Blocks reads blocks of a folder by number: those named, else all of them, which are
 // then checked against meta. A named block that is not there is absent.
 //
-// Errors: ErrCorrupt.
+// Errors: ErrCorrupt, ErrStale where they do not fit a meta that another has replaced
+// meanwhile.
 func (s *Store) Blocks(ctx context.Context, id AccountID, num uint32, meta FolderMeta, idx ...uint32) (map[uint32][]Record, error) {
 	fail := func(err error) error { return fmt.Errorf("folder %d of account %q: %w", num, id, err) }
 	key := s.k.blocks(id, num)
@@ -144,6 +145,13 @@ func (s *Store) Blocks(ctx context.Context, id AccountID, num uint32, meta Folde
 			sum.Replace(n, 0, len(recs))
 		}
 		if sum.Count != meta.Count || sum.Blocks != meta.Blocks || sum.Sum != meta.Sum {
+			now, err := s.rdb.HGet(ctx, s.k.folder(id, num), "v").Result()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return nil, unavailable("read folder version", err)
+			}
+			if now != version(meta.Version) {
+				return nil, fail(ErrStale)
+			}
 			return nil, fail(fmt.Errorf("%w: %d messages in %d blocks, %d in %d expected", ErrCorrupt, sum.Count, sum.Blocks, meta.Count, meta.Blocks))
 		}
 	}

@@ -540,6 +540,14 @@ func testCorrupt(t *testing.T, s *store.Store, rdb redis.UniversalClient) {
 	if _, err := s.Blocks(t.Context(), a.ID, 5, meta); err != nil {
 		t.Errorf("mended: %v", err)
 	}
+	next := store.FolderChange{Num: 5, Version: meta.Version, Meta: meta, Blocks: map[uint32][]store.Record{9: {{UID: 9 * 1024}}}}
+	next.Meta.Replace(9, 0, 1)
+	if _, err := s.Commit(t.Context(), l, store.Change{Folders: []store.FolderChange{next}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Blocks(t.Context(), a.ID, 5, meta); !errors.Is(err, store.ErrStale) {
+		t.Errorf("a meta that is no longer the newest: %v", err)
+	}
 }
 
 func testAppendOnce(t *testing.T, s *store.Store, _ redis.UniversalClient) {
