@@ -2,11 +2,13 @@
 GO      ?= go
 BIN     := bin/postrider
 ARGS    ?=
+BENCH   ?= .
 FUZZ    ?= 30s
+SOAK    ?= 30m
 VERSION_FLAGS := -trimpath
 
 .DEFAULT_GOAL := build
-.PHONY: build run demo test lint generate check fuzz bench help
+.PHONY: build run demo test lint generate check fuzz bench soak help
 
 build: ## the binary, in bin/
 	$(GO) build $(VERSION_FLAGS) -o $(BIN) ./cmd/postrider
@@ -38,10 +40,14 @@ check: generate lint build test ## what CI runs; generated files must be committ
 fuzz: ## every fuzz target for FUZZ (30s)
 	@.ci/fuzz.sh $(FUZZ)
 
-bench: ## the figures of README, also as JSON lines in bench.jsonl
+bench: ## the figures of README, also as JSON lines in bench.jsonl; BENCH=Crowd/1000 chooses
 	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd
 	@rm -f bench.jsonl
-	POSTRIDER_BENCH_OUT=$(CURDIR)/bench.jsonl $(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchtime 1x ./cmd/postrider
+	POSTRIDER_BENCH_OUT=$(CURDIR)/bench.jsonl $(GO) test -count=1 -timeout 90m -p 1 -run '^$$' -bench '$(BENCH)' -benchtime 1x ./imapsync/wire ./cmd/postrider
+
+soak: ## 500 accounts, a cut a second, storms of BYE, for SOAK (30m); what is held must not grow
+	@.ci/need.sh redis-server=redis-server
+	POSTRIDER_SOAK=$(SOAK) $(GO) test -count=1 -timeout 3h -v -run '^TestSoak$$' ./cmd/postrider
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/imapsync/imaptest"
 	"github.com/postrider/postrider/store"
@@ -21,11 +23,14 @@ import (
 // the time, for any number of processes to watch.
 type crowd struct {
 	t     testing.TB
-	fleet *imaptest.Fleet
+	model *imaptest.Model
+	users []*imaptest.ModelUser
 	redis *storetest.Server
+	rdb   redis.UniversalClient
 	st    *store.Store
 	ids   []store.AccountID
-	bin   string
+	bin   string    // the program
+	hook  *receiver // of all accounts' webhooks; nil = none
 
 	mu  sync.Mutex
 	put []uint32 // UIDs given in each account's INBOX, 1 to this
@@ -33,9 +38,15 @@ type crowd struct {
 
 func newCrowd(t testing.TB, n int, secure bool) *crowd {
 	t.Helper()
-	c := &crowd{t: t, fleet: imaptest.StartFleet(t, n, secure), redis: storetest.NewServer(t), put: make([]uint32, n), bin: builtBinary(t)}
-	c.st = storetest.On(t, c.redis.Client())
+	c := &crowd{t: t, model: imaptest.NewModel(imaptest.T1()), redis: storetest.NewServer(t), put: make([]uint32, n), bin: builtBinary(t)}
+	t.Cleanup(c.model.Close)
+	if _, err := c.model.Listen(secure); err != nil {
+		t.Fatal(err)
+	}
+	c.rdb = c.redis.Client()
+	c.st = storetest.On(t, c.rdb)
 	for i := range n {
+		c.users = append(c.users, c.model.User(fmt.Sprintf("user-%05d@example.com", i), "secret"))
 		c.ids = append(c.ids, store.AccountID(fmt.Sprintf("acct-%05d", i)))
 	}
 	return c
@@ -57,11 +68,14 @@ func (c *crowd) serve(env ...string) *served {
 func (c *crowd) register() {
 	c.t.Helper()
 	for i, id := range c.ids {
-		srv := c.fleet.Server(i)
+		srv := c.users[i].Server()
 		a := store.Account{ID: id, Email: srv.User, IMAP: &store.Server{
-			Host: srv.Host, Port: srv.Port, User: srv.User, Pass: secret.New(srv.Pass), Plaintext: srv.CA == "", Secure: srv.CA != "",
+			Host: srv.Host, Port: srv.Port, User: srv.User, Pass: secret.New(srv.Pass), Plaintext: !srv.ImplicitTLS, Secure: srv.ImplicitTLS,
 		}}
 		a.IMAP.TLS.CA = srv.CA
+		if c.hook != nil {
+			a.Webhooks = secret.New(c.hook.URL)
+		}
 		if _, err := c.st.CreateAccount(c.t.Context(), a); err != nil {
 			c.t.Fatal(err)
 		}
@@ -73,7 +87,7 @@ func (c *crowd) append(i int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id := fmt.Sprintf("m%d.%d@crowd.example", i, c.put[i]+1)
-	uid, err := c.fleet.Append(i, "INBOX", imaptest.Message(id, id), time.Now())
+	uid, err := c.users[i].Append(context.Background(), "INBOX", imaptest.Message(id, id), nil, time.Now())
 	if err != nil || uid != c.put[i]+1 {
 		c.t.Errorf("append to account %d: UID %d, %v", i, uid, err)
 	}
@@ -102,6 +116,16 @@ func (c *crowd) pour(rate int) (stop func()) {
 	return stop
 }
 
+// oneSession demands that each account has a session, and never had more than one beside it.
+func (c *crowd) oneSession() {
+	c.t.Helper()
+	for i, u := range c.users {
+		if now, most, _ := u.Sessions(); now != 1 || most > 2 {
+			c.t.Errorf("%s has %d sessions, and had %d at once", c.ids[i], now, most)
+		}
+	}
+}
+
 // states reads all accounts.
 func (c *crowd) states() map[store.AccountID]store.State {
 	c.t.Helper()
@@ -115,14 +139,25 @@ func (c *crowd) states() map[store.AccountID]store.State {
 // awaitConnected waits until every account is connected under a lease.
 func (c *crowd) awaitConnected(within time.Duration) {
 	c.t.Helper()
+	last := map[string]int{}
+	defer func() {
+		if c.t.Failed() {
+			c.t.Logf("accounts are %v", last)
+		}
+	}()
 	eventually(c.t, within, "all accounts connected", func() bool {
-		n := 0
+		if len(c.ids) > 1000 {
+			<-time.After(time.Second) // to look costs more than some milliseconds
+		}
+		clear(last)
 		for _, st := range c.states() {
 			if st.Owner != "" && st.Status.State == store.StateConnected {
-				n++
+				last["connected"]++
+				continue
 			}
+			last[fmt.Sprintf("%s under %q, %s, %+v", st.Status.State, st.Owner, st.Status.Sync.Phase, st.Status.LastError)]++
 		}
-		return n == len(c.ids)
+		return last["connected"] == len(c.ids)
 	})
 }
 

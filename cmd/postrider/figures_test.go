@@ -2,14 +2,12 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,86 +15,9 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/imapsync/imaptest"
+	"github.com/postrider/postrider/internal/benchtest"
 	"github.com/postrider/postrider/store/storetest"
 )
-
-// figure is one measured number, as a line of bench.jsonl: value in unit, and its ratio
-// to a plain thing measured in the same run.
-type figure struct {
-	Name     string  `json:"name"`
-	Value    float64 `json:"value"`
-	Unit     string  `json:"unit"`
-	Baseline string  `json:"baseline"` // what ratio compares with; "" = nothing
-	Ratio    float64 `json:"ratio"`
-}
-
-// report prints a figure and appends it to the file that POSTRIDER_BENCH_OUT names.
-func report(b *testing.B, f figure) {
-	b.Helper()
-	line, err := json.Marshal(f)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Logf("%-34s %12.3f %-12s", f.Name, f.Value, f.Unit)
-	if f.Baseline != "" {
-		b.Logf("%-34s %12.3f × %s", "", f.Ratio, f.Baseline)
-	}
-	path := os.Getenv("POSTRIDER_BENCH_OUT")
-	if path == "" {
-		return
-	}
-	out, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer out.Close()
-	if _, err := out.Write(append(line, '\n')); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// quantile of ascending values.
-func quantile(v []time.Duration, q float64) time.Duration { return v[int(q*float64(len(v)-1))] }
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// rss is a process's resident memory in bytes, cpu the processor time it has used.
-func rss(b *testing.B, pid int) float64 {
-	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		b.Skipf("needs /proc: %v", err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseFloat(strings.Fields(v)[0], 64)
-			if err != nil {
-				b.Fatal(err)
-			}
-			return kb * 1024
-		}
-	}
-	b.Fatal("no VmRSS")
-	return 0
-}
-
-func cpu(b *testing.B, pid int) time.Duration {
-	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		b.Skipf("needs /proc: %v", err)
-	}
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	var ticks float64
-	for _, f := range fields[11:13] { // utime, stime
-		n, err := strconv.ParseFloat(f, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks * float64(time.Second) / 100) // USER_HZ is 100 on Linux
-}
 
 func benchMessage(i int) []byte {
 	id := fmt.Sprintf("m%d@bench.example", i)
@@ -131,11 +52,14 @@ func BenchmarkLatency(b *testing.B) {
 	slices.Sort(took)
 	slices.Sort(plain)
 	for _, q := range []struct {
-		name string
-		q    float64
-	}{{"p50", 0.5}, {"p99", 0.99}} {
-		v, base := quantile(took, q.q), quantile(plain, q.q)
-		report(b, figure{"latency EXISTS to webhook " + q.name, ms(v), "ms", "a bare POST to the same receiver", float64(v) / float64(base)})
+		name    string
+		q, most float64
+	}{{"p50", 0.5, 100}, {"p99", 0.99, 500}} {
+		v, base := benchtest.Quantile(took, q.q), benchtest.Quantile(plain, q.q)
+		benchtest.Figure{
+			Name: "latency EXISTS to webhook " + q.name, Value: benchtest.MS(v), Unit: "ms", Most: q.most,
+			Baseline: "a bare POST to the same receiver", Ratio: float64(v) / float64(base),
+		}.Report(b)
 	}
 }
 
@@ -148,7 +72,7 @@ func (s *served) quiet(b *testing.B, id string, hook *receiver) int {
 }
 
 // eventuallyFine looks every half millisecond.
-func eventuallyFine(b *testing.B, most time.Duration, ok func() bool) {
+func eventuallyFine(b testing.TB, most time.Duration, ok func() bool) {
 	b.Helper()
 	for deadline := time.Now().Add(most); !ok(); {
 		if time.Now().After(deadline) {
@@ -203,14 +127,14 @@ func BenchmarkBurst(b *testing.B) {
 	s := startServe(b, loopbackEnv("POSTRIDER_REDIS_URL="+storetest.NewServer(b).URL()))
 	s.register("burst", user.Server(), hook.URL)
 	s.awaitEvent("burst", "accountInitialized", 30*time.Second)
-	before, used := s.quiet(b, "burst", hook), cpu(b, s.cmd.Process.Pid)
+	before, used := s.quiet(b, "burst", hook), benchtest.CPU(b, s.cmd.Process.Pid)
 	if err := user.Fill(n, time.Now(), benchMessage, nil); err != nil {
 		b.Fatal(err)
 	}
 	began := time.Now()
 	eventuallyFine(b, 5*time.Minute, func() bool { return hook.distinct() >= before+n })
 	took := time.Since(began)
-	used = cpu(b, s.cmd.Process.Pid) - used
+	used = benchtest.CPU(b, s.cmd.Process.Pid) - used
 
 	var body []byte
 	for _, a := range hook.all()[:1] {
@@ -218,8 +142,10 @@ func BenchmarkBurst(b *testing.B) {
 	}
 	plain := plainLoop(b, n, body)
 	rate := n / took.Seconds()
-	report(b, figure{"burst end to end", rate, "events/s", "the same number of POSTs one after another", rate / plain})
-	report(b, figure{"burst CPU per event", float64(used.Microseconds()) / n, "µs", "", 0})
+	benchtest.Figure{
+		Name: "burst end to end", Value: rate, Unit: "events/s", Baseline: "the same number of POSTs one after another", Ratio: rate / plain,
+	}.Report(b)
+	benchtest.Figure{Name: "burst CPU per event", Value: float64(used.Microseconds()) / n, Unit: "µs"}.Report(b)
 }
 
 // plainLoop posts n bodies one after another over one connection and returns their rate.
@@ -289,14 +215,14 @@ func BenchmarkBaseline(b *testing.B) {
 	bare := time.Since(began)
 
 	s := startServe(b, loopbackEnv("POSTRIDER_REDIS_URL="+redis.URL()))
-	idle := rss(b, s.cmd.Process.Pid)
+	idle := benchtest.RSS(b, s.cmd.Process.Pid)
 	peak := idle
 	began = time.Now()
 	s.register("large", user.Server(), "")
 	rdb := redis.Client()
 	state := rdb.Keys(b.Context(), "*:a:large:state").Val()[0]
 	for rdb.HGet(b.Context(), state, "init").Val() != "1" {
-		peak = max(peak, rss(b, s.cmd.Process.Pid))
+		peak = max(peak, benchtest.RSS(b, s.cmd.Process.Pid))
 		if time.Since(began) > 5*time.Minute {
 			b.Fatal("the baseline does not end")
 		}
@@ -309,39 +235,10 @@ func BenchmarkBaseline(b *testing.B) {
 			bytes += rdb.MemoryUsage(b.Context(), key, 0).Val()
 		}
 	}
-	report(b, figure{"baseline of 100,000 messages", took.Seconds(), "s", "reading UIDs and flags by a small client", took.Seconds() / bare.Seconds()})
-	report(b, figure{"baseline memory above idle", (peak - idle) / (1 << 20), "MiB", "", 0})
-	report(b, figure{"redis per message", float64(bytes) / n, "B", "", 0})
-}
-
-// What an idle account costs, at 1,000 of them on one in-memory server.
-func BenchmarkIdleAccounts(b *testing.B) {
-	const n = 1000
-	_, addr := memoryServer(b)
-	redis := storetest.NewServer(b)
-	s := startServe(b, loopbackEnv("POSTRIDER_REDIS_URL="+redis.URL()))
-	settle := func() float64 {
-		last := rss(b, s.cmd.Process.Pid)
-		for range 60 { // until it no longer falls
-			<-time.After(time.Second)
-			now := rss(b, s.cmd.Process.Pid)
-			if now > last-256<<10 {
-				return now
-			}
-			last = now
-		}
-		return last
-	}
-	idle := settle()
-	began := time.Now()
-	for i := range n {
-		s.register(fmt.Sprintf("idle-%04d", i), addr, "")
-	}
-	eventually(b, 5*time.Minute, "all accounts connected", func() bool {
-		var list struct{ Total int }
-		s.Call("GET", "/v1/accounts?state=connected&pageSize=1", nil, &list)
-		return list.Total == n
-	})
-	report(b, figure{"registering and connecting 1,000", time.Since(began).Seconds(), "s", "", 0})
-	report(b, figure{"memory per idle account", (settle() - idle) / n / 1024, "KB", "", 0})
+	benchtest.Figure{
+		Name: "baseline of 100,000 messages", Value: took.Seconds(), Unit: "s", Most: 5,
+		Baseline: "reading UIDs and flags by a small client", Ratio: took.Seconds() / bare.Seconds(),
+	}.Report(b)
+	benchtest.Figure{Name: "baseline memory above idle", Value: (peak - idle) / (1 << 20), Unit: "MiB", Most: 16}.Report(b)
+	benchtest.Figure{Name: "redis per message", Value: float64(bytes) / n, Unit: "B", Most: 4}.Report(b)
 }

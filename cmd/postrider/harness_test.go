@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
+	if os.Getenv(asBare) != "" {
+		fmt.Fprintln(os.Stderr, runBare())
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

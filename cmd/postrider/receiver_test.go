@@ -38,16 +38,29 @@ func (j journalled) uid() uint32 {
 	return d.UID
 }
 
+// messageID is that of the message which the event announces.
+func (j journalled) messageID() string {
+	if j.Event != "messageNew" {
+		return ""
+	}
+	var d struct {
+		MessageID string `json:"messageId"`
+	}
+	_ = json.Unmarshal(j.Data, &d) // a message without one has none
+	return d.MessageID
+}
+
 // receiver records webhook requests and answers 204.
 type receiver struct {
 	*httptest.Server
 	mu   sync.Mutex
 	got  []arrived
 	seen map[string]bool
+	mail map[string]time.Time // by the Message-ID of messageNew
 }
 
 func newReceiver(t testing.TB) *receiver {
-	r := &receiver{seen: map[string]bool{}}
+	r := &receiver{seen: map[string]bool{}, mail: map[string]time.Time{}}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		at := time.Now()
 		body, err := io.ReadAll(req.Body)
@@ -62,6 +75,9 @@ func newReceiver(t testing.TB) *receiver {
 		r.mu.Lock()
 		r.got = append(r.got, a)
 		r.seen[a.webhookID] = true
+		if id := a.event.messageID(); id != "" && r.mail[id].IsZero() {
+			r.mail[id] = at
+		}
 		r.mu.Unlock()
 		w.WriteHeader(http.StatusNoContent)
 	}))
@@ -74,6 +90,13 @@ func (r *receiver) all() []arrived {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]arrived(nil), r.got...)
+}
+
+// when is the time at which a message was first announced; zero when it was not.
+func (r *receiver) when(id string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mail[id]
 }
 
 // distinct is how many different deliveries came.

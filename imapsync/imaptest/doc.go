@@ -27,7 +27,7 @@
 // It is imported by tests and the demo only, imports no engine and not the testing
 // package: what takes a TB takes any *testing.T.
 //
-// Goroutines: Memory, Fleet, Model and Relay have those of their listeners and connections (a
+// Goroutines: Memory, Model and Relay have those of their listeners and connections (a
 // Model one more for each pipe), joined at their end; a Script one per connection, joined
 // by its cleanup; a real server is a child process with its children, ended with the test.
 package imaptest

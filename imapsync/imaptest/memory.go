@@ -22,11 +22,11 @@ type Memory struct {
 	*driver
 	srv  *imapserver.Server
 	pipe *pipeListener
-	bell *bell
 	wg   sync.WaitGroup
 
-	mu   sync.Mutex
-	addr *net.TCPAddr
+	mu    sync.Mutex
+	addr  *net.TCPAddr
+	idles map[chan struct{}]struct{} // of sessions in IDLE, cap 1 each
 }
 
 var _ Mailbox = (*Memory)(nil)
@@ -34,30 +34,12 @@ var _ Mailbox = (*Memory)(nil)
 // NewMemory returns a server with one user who has INBOX, Sent, Drafts, Trash, Junk and
 // Archive. Close ends it.
 func NewMemory(user, pass string) (*Memory, error) {
-	u, err := newMemoryUser(user, pass)
-	if err != nil {
-		return nil, err
-	}
-	m := &Memory{pipe: newPipeListener(), bell: newBell()}
-	m.srv = newMemoryServer(func(*imapserver.Conn) imapserver.Session { return &memorySession{bell: m.bell, user: u} })
-	m.driver = &driver{user: user, pass: pass, dial: func(ctx context.Context) (net.Conn, error) { return m.Dial(ctx, "", "") }}
-	m.wg.Go(func() { _ = m.srv.Serve(m.pipe) })
-	return m, nil
-}
-
-// newMemoryUser makes a user with the usual folders.
-func newMemoryUser(name, pass string) (*imapmemserver.User, error) {
-	u := imapmemserver.NewUser(name, pass)
-	for _, folder := range []string{"INBOX", "Sent", "Drafts", "Trash", "Junk", "Archive"} {
-		if err := u.Create(folder, nil); err != nil {
-			return nil, fmt.Errorf("create %q: %w", folder, err)
+	u := imapmemserver.NewUser(user, pass)
+	for _, name := range []string{"INBOX", "Sent", "Drafts", "Trash", "Junk", "Archive"} {
+		if err := u.Create(name, nil); err != nil {
+			return nil, fmt.Errorf("create %q: %w", name, err)
 		}
 	}
-	return u, nil
-}
-
-// newMemoryServer makes go-imap's server with sessions of ours.
-func newMemoryServer(session func(*imapserver.Conn) imapserver.Session) *imapserver.Server {
 	caps := imap.CapSet{}
 	for _, c := range []imap.Cap{
 		imap.CapIMAP4rev1, imap.CapNamespace, imap.CapUIDPlus, imap.CapESearch, imap.CapListExtended,
@@ -65,14 +47,18 @@ func newMemoryServer(session func(*imapserver.Conn) imapserver.Session) *imapser
 	} {
 		caps[c] = struct{}{}
 	}
-	return imapserver.New(&imapserver.Options{
-		NewSession: func(c *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			return session(c), nil, nil
+	m := &Memory{pipe: newPipeListener(), idles: map[chan struct{}]struct{}{}}
+	m.srv = imapserver.New(&imapserver.Options{
+		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			return &memorySession{m: m, user: u}, nil, nil
 		},
 		Caps:         caps,
 		InsecureAuth: true,
 		Logger:       log.New(io.Discard, "", 0), // it logs every peer that hangs up
 	})
+	m.driver = &driver{user: user, pass: pass, dial: func(ctx context.Context) (net.Conn, error) { return m.Dial(ctx, "", "") }}
+	m.wg.Go(func() { _ = m.srv.Serve(m.pipe) })
+	return m, nil
 }
 
 // StartMemory is NewMemory for a test, on a free port of the loopback.
@@ -133,18 +119,11 @@ func (m *Memory) Close() error {
 	return err
 }
 
-// bell tells the sessions of a user that are in IDLE to look at what is queued for them.
-type bell struct {
-	mu    sync.Mutex
-	idles map[chan struct{}]struct{} // cap 1 each
-}
-
-func newBell() *bell { return &bell{idles: map[chan struct{}]struct{}{}} }
-
-func (b *bell) ring() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for ch := range b.idles {
+// changed tells sessions in IDLE to look at what is queued for them.
+func (m *Memory) changed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for ch := range m.idles {
 		select {
 		case ch <- struct{}{}:
 		default:
@@ -156,7 +135,7 @@ func (b *bell) ring() {
 // before it began; the server's own waits for the next change.
 type memorySession struct {
 	*imapmemserver.UserSession // nil before login
-	bell                       *bell
+	m                          *Memory
 	user                       *imapmemserver.User
 }
 
@@ -176,44 +155,44 @@ func (s *memorySession) Login(user, pass string) error {
 
 // Append implements imapserver.Session.
 func (s *memorySession) Append(folder string, r imap.LiteralReader, o *imap.AppendOptions) (*imap.AppendData, error) {
-	defer s.bell.ring()
+	defer s.m.changed()
 	return s.UserSession.Append(folder, r, o)
 }
 
 // Store implements imapserver.Session.
 func (s *memorySession) Store(w *imapserver.FetchWriter, set imap.NumSet, f *imap.StoreFlags, o *imap.StoreOptions) error {
-	defer s.bell.ring()
+	defer s.m.changed()
 	return s.UserSession.Store(w, set, f, o)
 }
 
 // Expunge implements imapserver.Session.
 func (s *memorySession) Expunge(w *imapserver.ExpungeWriter, uids *imap.UIDSet) error {
-	defer s.bell.ring()
+	defer s.m.changed()
 	return s.UserSession.Expunge(w, uids)
 }
 
 // Copy implements imapserver.Session.
 func (s *memorySession) Copy(set imap.NumSet, to string) (*imap.CopyData, error) {
-	defer s.bell.ring()
+	defer s.m.changed()
 	return s.UserSession.Copy(set, to)
 }
 
 // Move implements imapserver.SessionMove.
 func (s *memorySession) Move(w *imapserver.MoveWriter, set imap.NumSet, to string) error {
-	defer s.bell.ring()
+	defer s.m.changed()
 	return s.UserSession.Move(w, set, to)
 }
 
 // Idle implements imapserver.Session.
 func (s *memorySession) Idle(w *imapserver.UpdateWriter, stop <-chan struct{}) error {
 	ch := make(chan struct{}, 1)
-	s.bell.mu.Lock()
-	s.bell.idles[ch] = struct{}{}
-	s.bell.mu.Unlock()
+	s.m.mu.Lock()
+	s.m.idles[ch] = struct{}{}
+	s.m.mu.Unlock()
 	defer func() {
-		s.bell.mu.Lock()
-		delete(s.bell.idles, ch)
-		s.bell.mu.Unlock()
+		s.m.mu.Lock()
+		delete(s.m.idles, ch)
+		s.m.mu.Unlock()
 	}()
 	for {
 		if err := s.Poll(w, true); err != nil {

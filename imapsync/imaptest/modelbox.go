@@ -107,6 +107,16 @@ func (u *ModelUser) Cut() {
 	}
 }
 
+// Bye ends the user's connections with a text, those in a command behind it.
+func (u *ModelUser) Bye(text string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for s := range u.sessions {
+		s.off = text
+		s.wake()
+	}
+}
+
 // Server implements Mailbox: the port without TLS where there is one; in a bubble, by
 // Dial, any will do.
 func (u *ModelUser) Server() Server {

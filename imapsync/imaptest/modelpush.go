@@ -162,6 +162,10 @@ func (s *mSession) flagsChanged(seq int, m *mMessage) {
 func (s *mSession) poll(expunges bool) {
 	s.u.mu.Lock()
 	defer s.u.mu.Unlock()
+	if s.off != "" {
+		s.bye = s.off
+		return
+	}
 	s.pollSelected(expunges)
 	if s.notify != nil {
 		s.tellNotify()

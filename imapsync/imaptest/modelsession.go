@@ -29,6 +29,7 @@ type mSession struct {
 	zw   *flate.Writer
 	out  []byte
 	bye  string // says so and ends
+	off  string // bye from outside, taken at the next look; under the user's lock
 	over bool   // LOGOUT was answered
 
 	u         *ModelUser
