@@ -64,6 +64,10 @@ type den struct {
 	cfg  Config
 	stop func()
 
+	// Of another server than srv; nil: srv's.
+	dial  func(context.Context) (Session, error)
+	truth func() map[string]map[uint32][]string
+
 	early     map[string]uint32 // highest UIDs before the account was registered
 	clients   []*redis.Client   // further ones, closed at the end
 	saboteurs []*saboteur
@@ -160,7 +164,12 @@ func (d *den) up() {
 	}
 	d.m = NewManager(Options{
 		Store: st, Owner: "proc", Config: d.cfg, Logger: slog.New(slog.NewTextHandler(d.t.Output(), nil)),
-		Dial: func(ctx context.Context, _ store.Account) (Session, error) { return d.srv.dial(ctx) },
+		Dial: func(ctx context.Context, _ store.Account) (Session, error) {
+			if d.dial != nil {
+				return d.dial(ctx)
+			}
+			return d.srv.dial(ctx)
+		},
 	})
 	ctx, cancel := context.WithCancel(d.t.Context())
 	done := make(chan struct{})

@@ -134,6 +134,9 @@ func (d *den) converged() {
 			}
 		}
 	})
+	if d.truth != nil {
+		want = d.truth()
+	}
 	ids := map[events.ID]bool{}
 	seq := uint64(0)
 	for e, err := range d.st.Journal(d.t.Context(), denAccount, 0) {
@@ -179,6 +182,9 @@ func (d *den) converged() {
 	folders, _, err := d.st.Folders(d.t.Context(), denAccount)
 	d.ok(err)
 	for _, f := range folders {
+		if f.Watched == "no" {
+			continue
+		}
 		meta, err := d.st.FolderMeta(d.t.Context(), denAccount, f.Num)
 		d.ok(err)
 		blocks, err := d.st.Blocks(d.t.Context(), denAccount, f.Num, meta)
