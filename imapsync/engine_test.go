@@ -258,6 +258,14 @@ func (r *rig) check() {
 		}
 		ids[e.ID] = true
 	}
+	if d := r.differs(); d != "" {
+		r.t.Fatalf("state differs from the server (-server +state):\n%s", d)
+	}
+}
+
+// differs compares the state with the server.
+func (r *rig) differs() string {
+	r.t.Helper()
 	ctx := context.WithoutCancel(r.t.Context())
 	truth, err := r.box.Truth(ctx)
 	if err != nil {
@@ -294,9 +302,7 @@ func (r *rig) check() {
 			}
 		}
 	}
-	if d := cmp.Diff(want, got); d != "" {
-		r.t.Fatalf("state differs from the server (-server +state):\n%s", d)
-	}
+	return cmp.Diff(want, got)
 }
 
 // fold applies events to what was there and compares with the server.

@@ -345,7 +345,11 @@ func TestSessionHearsChanges(t *testing.T) {
 }
 
 func TestSessionCondStore(t *testing.T) {
-	box := imaptest.StartDovecot(t).User("jo", "secret")
+	t.Run("dovecot", func(t *testing.T) { sessionCondStore(t, imaptest.StartDovecot(t).User("jo", "secret")) })
+	t.Run("cyrus", func(t *testing.T) { sessionCondStore(t, imaptest.StartCyrus(t).User("jo", "secret")) })
+}
+
+func sessionCondStore(t *testing.T, box imaptest.Mailbox) {
 	srv := sessionServer{box: box, secure: true}
 	ctx := t.Context()
 	for range 5 {

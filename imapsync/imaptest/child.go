@@ -110,7 +110,16 @@ func (c *child) Stop() {
 		_ = c.cmd.Process.Kill()
 		<-c.ended
 	}
-	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
+	// Who holds a lock in a maildir gives it back before it ends; the next to want it would wait.
+	group := -c.cmd.Process.Pid
+	_ = syscall.Kill(group, syscall.SIGTERM)
+	for range 50 {
+		if syscall.Kill(group, 0) != nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	_ = syscall.Kill(group, syscall.SIGKILL)
 	c.cmd = nil
 }
 

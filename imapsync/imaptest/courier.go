@@ -165,7 +165,7 @@ func (c *Courier) User(name, pass string) *CourierUser {
 		c.t.Fatalf("courier: %v", err)
 	}
 	u := &CourierUser{c: c, driver: &driver{user: name, pass: pass, dial: c.dial, native: courierName}}
-	c.t.Cleanup(u.driver.close)
+	c.t.Cleanup(u.driver.Disconnect)
 	return u
 }
 
@@ -206,7 +206,7 @@ var courierUIDs = regexp.MustCompile(`^\d+ (\d+) \d+`)
 // ResetUIDValidity implements Mailbox: the number in the head of the folder's UID list is
 // changed, so that the messages keep their UIDs.
 func (u *CourierUser) ResetUIDValidity(_ context.Context, folder string) error {
-	u.driver.close() // our own session may hold the folder
+	u.driver.Disconnect() // our own session may hold the folder
 	path := filepath.Join(u.c.home(u.user), "Maildir")
 	if folder != "INBOX" {
 		path = filepath.Join(path, "."+strings.ReplaceAll(folder, "/", "."))

@@ -159,7 +159,7 @@ func (c *Cyrus) User(name, pass string) *CyrusUser {
 	c.t.Helper()
 	c.SetPassword(name, pass)
 	u := &CyrusUser{c: c, driver: &driver{user: name, pass: pass, dial: c.dial}}
-	c.t.Cleanup(u.driver.close)
+	c.t.Cleanup(u.driver.Disconnect)
 	return u
 }
 
@@ -197,7 +197,7 @@ func (u *CyrusUser) ResetUIDValidity(ctx context.Context, folder string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	u.driver.close() // our own session may hold the folder
+	u.driver.Disconnect() // our own session may hold the folder
 	f, err := os.OpenFile(filepath.Join(u.c.dir, "mail", "uuid", id[:1], id[1:2], id, "cyrus.index"), os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)

@@ -44,7 +44,7 @@ func (d *Dovecot) User(name, pass string) *DovecotUser {
 	d.t.Helper()
 	d.SetPassword(name, pass)
 	u := &DovecotUser{d: d, driver: &driver{user: name, pass: pass, dial: d.dial}}
-	d.t.Cleanup(u.driver.close)
+	d.t.Cleanup(u.driver.Disconnect)
 	return u
 }
 
@@ -94,7 +94,7 @@ func (u *DovecotUser) TLSPort() int { return u.d.tls }
 // ResetUIDValidity implements Mailbox: the number in the folder's UID list is changed
 // and its index removed, so that the messages keep their UIDs.
 func (u *DovecotUser) ResetUIDValidity(ctx context.Context, folder string) error {
-	u.driver.close() // our own session may hold the folder
+	u.driver.Disconnect() // our own session may hold the folder
 	dir := filepath.Join(u.d.dir, "mail", u.user, "Maildir")
 	if folder != "INBOX" {
 		dir = filepath.Join(dir, "."+strings.ReplaceAll(folder, "/", "."))

@@ -71,7 +71,7 @@ func (d *driver) selectFolder(folder string) error {
 		// about to be deleted or renamed must not be.
 		d.selected = ""
 		if !d.imap.Caps().Has(imap.CapUnselect) {
-			_, err := d.imap.Select("INBOX", &imap.SelectOptions{ReadOnly: true}).Wait()
+			_, err := d.imap.Select("INBOX", nil).Wait()
 			return err
 		}
 		return d.imap.Unselect().Wait()
@@ -99,8 +99,8 @@ func (d *driver) drop() {
 	d.conn, d.imap, d.selected = nil, nil, ""
 }
 
-// close ends the connection.
-func (d *driver) close() {
+// Disconnect ends the second client's connection, which the next action opens anew.
+func (d *driver) Disconnect() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.drop()

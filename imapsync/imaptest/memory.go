@@ -113,7 +113,7 @@ func (m *Memory) ResetUIDValidity(ctx context.Context, folder string) error {
 
 // Close ends the server and its connections, and waits for the listeners.
 func (m *Memory) Close() error {
-	m.driver.close()
+	m.driver.Disconnect()
 	err := m.srv.Close()
 	m.wg.Wait()
 	return err
