@@ -95,6 +95,13 @@ var examples = map[Type]Payload{
 		ID: "AAAAAQAAEmc", UID: 4711, Flags: []string{`\Seen`},
 		Related: &Related{MessageNewType, "evt_nlimehc37jud2xzuxpf3duqhku", "AAAABAAAAFg", 88, "Archive", EvidenceFingerprint, "likely"},
 	},
+	MessageMovedType: MessageMoved{
+		ID: "AAAABAAAAFg", UID: 88, Previous: Previous{"AAAAAQAAEmc", 4711, "INBOX", `\Inbox`}, EmailID: "M6d99ac3275bb4e",
+		Flags: []string{`\Seen`}, Evidence: EvidenceEmailID,
+	},
+	MailboxRenamedType: MailboxRenamed{
+		Folder: Folder{"Kunden/Nord", "Nord", ""}, PreviousPath: "Projects/Nord", UIDValidity: "1763798400", Evidence: EvidenceContent,
+	},
 	MailboxResetType: MailboxReset{
 		Folder: Folder{"INBOX", "INBOX", `\Inbox`}, UIDValidity: "1795312800", PrevUIDValidity: new(UIDValidity("1712000000")),
 		Reason: "uidValidityChange", Messages: 912, Matched: 910, Announced: 2,

@@ -72,6 +72,16 @@ type MailboxDeleted struct {
 	Cause    string         `json:"cause,omitempty"`
 }
 
+// MailboxRenamed is the payload of mailboxRenamed: a folder has another name. The ids of
+// its messages stay, and there are no events of them.
+type MailboxRenamed struct {
+	Folder
+	PreviousPath string      `json:"previousPath"`
+	UIDValidity  UIDValidity `json:"uidValidity"`
+	Evidence     Evidence    `json:"evidence"` // "rename", "mailboxId" or "content"
+	Cause        string      `json:"cause,omitempty"`
+}
+
 // MailboxReset is the payload of mailboxReset: UIDVALIDITY changed, or the state of
 // this one folder was lost. The folder's message ids end; nothing is said about
 // single deletions.
@@ -109,6 +119,9 @@ func (MailboxNew) EventType() Type { return MailboxNewType }
 func (MailboxDeleted) EventType() Type { return MailboxDeletedType }
 
 // EventType implements Payload.
+func (MailboxRenamed) EventType() Type { return MailboxRenamedType }
+
+// EventType implements Payload.
 func (MailboxReset) EventType() Type { return MailboxResetType }
 
 // EventType implements Payload.
@@ -119,6 +132,7 @@ func (MailboxRecovered) EventType() Type { return MailboxRecoveredType }
 
 func (MailboxNew) sealed()       {}
 func (MailboxDeleted) sealed()   {}
+func (MailboxRenamed) sealed()   {}
 func (MailboxReset) sealed()     {}
 func (MailboxStalled) sealed()   {}
 func (MailboxRecovered) sealed() {}

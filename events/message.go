@@ -166,6 +166,30 @@ type MessageDeleted struct {
 	Cause     string   `json:"cause,omitempty"`
 }
 
+// Previous is where a moved message was.
+type Previous struct {
+	ID         string `json:"id"`
+	UID        uint32 `json:"uid"`
+	Path       string `json:"path"`
+	SpecialUse string `json:"specialUse,omitempty"`
+}
+
+// MessageMoved is the payload of messageMoved: a message left one watched folder and is
+// in another, for certain; it stands for a messageDeleted there and a messageNew here.
+// It does not say who moved it.
+type MessageMoved struct {
+	ID        string   `json:"id"`
+	UID       uint32   `json:"uid"`
+	Previous  Previous `json:"previous"`
+	EmailID   string   `json:"emailId,omitempty"`
+	ThreadID  string   `json:"threadId,omitempty"`
+	MessageID string   `json:"messageId,omitempty"`
+	Flags     Flags    `json:"flags"`
+	Labels    []string `json:"labels,omitempty"`
+	Evidence  Evidence `json:"evidence"`
+	Cause     string   `json:"cause,omitempty"`
+}
+
 // MessageMissing is the payload of messageMissing: the server announced a UID and
 // did not hand it out. It is no proof of loss.
 type MessageMissing struct {
@@ -187,9 +211,13 @@ func (MessageUpdated) EventType() Type { return MessageUpdatedType }
 func (MessageDeleted) EventType() Type { return MessageDeletedType }
 
 // EventType implements Payload.
+func (MessageMoved) EventType() Type { return MessageMovedType }
+
+// EventType implements Payload.
 func (MessageMissing) EventType() Type { return MessageMissingType }
 
 func (MessageNew) sealed()     {}
 func (MessageUpdated) sealed() {}
 func (MessageDeleted) sealed() {}
+func (MessageMoved) sealed()   {}
 func (MessageMissing) sealed() {}

@@ -9,10 +9,12 @@ const (
 	MessageNewType     Type = "messageNew"
 	MessageUpdatedType Type = "messageUpdated"
 	MessageDeletedType Type = "messageDeleted"
+	MessageMovedType   Type = "messageMoved"
 	MessageMissingType Type = "messageMissing"
 
 	MailboxNewType       Type = "mailboxNew"
 	MailboxDeletedType   Type = "mailboxDeleted"
+	MailboxRenamedType   Type = "mailboxRenamed"
 	MailboxResetType     Type = "mailboxReset"
 	MailboxStalledType   Type = "mailboxStalled"
 	MailboxRecoveredType Type = "mailboxRecovered"

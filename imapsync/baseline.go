@@ -99,7 +99,7 @@ func (s *step) toAnnounce(ctx context.Context, reason string, uids []uint32) ([]
 			if _, there := slices.BinarySearch(uids, m.UID); !there || m.InternalDate.Before(from) {
 				continue
 			}
-			if len(places[identityOf(m.MessageID, m.Size)]) == 0 {
+			if len(places[m.identity()]) == 0 {
 				out = append(out, m.UID)
 			}
 		}
@@ -111,7 +111,7 @@ func (s *step) toAnnounce(ctx context.Context, reason string, uids []uint32) ([]
 func (s *step) recents(ctx context.Context, ids []IdentityOf, look bool) (map[store.Identity][]store.Place, error) {
 	var idents []store.Identity
 	for _, m := range ids {
-		if id := identityOf(m.MessageID, m.Size); id != "" {
+		if id := m.identity(); id != "" {
 			idents = append(idents, id)
 		}
 	}

@@ -27,6 +27,7 @@ const (
 type draft struct {
 	site
 	keep    string           // storeIdentity
+	oneMove bool             // notifyMoves
 	base    uint64           // version of the folder that the draft was made from
 	meta    store.FolderMeta // the next one
 	blocks  map[uint32][]store.Record
@@ -40,6 +41,9 @@ type draft struct {
 	missing []events.Event
 	spoken  map[uint32]bool // UIDs of arrived, updated and missing
 	recent  map[store.Identity][]store.Place
+	seen    map[store.MessageKey]store.Identity
+	hold    []store.Gone // of this folder, to be told later
+	ended   []string     // held messages that the events tell of
 
 	messages int // messages that differ
 	bytes    int // of events, about
@@ -69,6 +73,7 @@ func (d *draft) restart(meta store.FolderMeta) {
 	d.touched = map[uint32]bool{}
 	d.about, d.deleted, d.arrived, d.updated, d.missing = nil, nil, nil, nil, nil
 	d.spoken = map[uint32]bool{}
+	d.seen, d.hold, d.ended = nil, nil, nil
 	d.recent, d.messages, d.bytes, d.returned, d.moved = nil, 0, 0, false, false
 }
 
@@ -187,7 +192,7 @@ func (d *draft) kept(m *IdentityOf) store.Record {
 	}
 	r.EmailID, r.ThreadID = m.EmailID, m.ThreadID
 	if d.keep == store.IdentityFull && len(m.MessageID) <= maxKeptID {
-		r.MessageID, r.Print = m.MessageID, printOf(identityOf(m.MessageID, m.Size), m.InternalDate.Unix())
+		r.MessageID, r.Print = m.MessageID, printOf(identityBy("", m.MessageID, m.Size), m.InternalDate.Unix())
 	}
 	return r
 }
@@ -197,8 +202,9 @@ func (d *draft) kept(m *IdentityOf) store.Record {
 const maxKeptID = 998
 
 // arrive announces a message. What the state has already is announced only when it is
-// one that the first look left to be told.
-func (d *draft) arrive(m *Message, a arrival) events.MessageNew {
+// one that the first look left to be told. It is a messageNew, with the messageDeleted
+// of what it was elsewhere where that was held until now; or one messageMoved for both.
+func (d *draft) arrive(m *Message, a arrival) {
 	if a.returned && !d.returned {
 		d.returned = true
 		d.meta.Returns++
@@ -207,25 +213,80 @@ func (d *draft) arrive(m *Message, a arrival) events.MessageNew {
 	if a.waited != nil {
 		p := *a.waited
 		a.waited = &p
+		if p.Held && p.Tries == 0 {
+			a.waited = nil // it is ours that it is late
+		}
 		d.settle(m.UID)
 	}
 	if d.announces(m.UID) {
 		d.told(m.UID)
 	}
-	d.put(d.kept(m.identity()))
+	d.put(d.kept(m.core()))
 	d.meta.UIDNext = max(d.meta.UIDNext, m.UID+1)
+	d.spoken[m.UID] = true
+	d.messages++
+	var id events.ID
+	if a.from != nil && d.oneMove && a.related.Confidence == "certain" {
+		id = d.moveHere(m, a)
+	} else {
+		id = d.newHere(m, a)
+	}
+	ident := m.core().identity()
+	if ident == "" {
+		return
+	}
+	d.remember(ident, append(slices.Clone(a.places), store.Place{
+		Folder: d.folder.Num, UID: m.UID, InternalDate: m.InternalDate.Unix(), Event: string(id), MessageID: m.MessageID,
+		At: a.now.UnixMilli(), Arrived: a.related != nil,
+	}))
+	if d.seen == nil {
+		d.seen = map[store.MessageKey]store.Identity{}
+	}
+	d.seen[store.MessageKey{Folder: d.folder.Num, UIDValidity: d.meta.UIDValidity, UID: m.UID}] = ident
+}
+
+// newHere is a message's messageNew.
+func (d *draft) newHere(m *Message, a arrival) events.ID {
 	payload := messageNew(d.site, m, a)
 	id := d.messageEvent(events.MessageNewType, &d.meta, m.UID)
-	d.spoken[m.UID] = true
 	d.arrived = append(d.arrived, arrivedEvent{m.UID, d.event(id, payload)})
-	if ident := identityOf(m.MessageID, m.Size); ident != "" {
-		d.remember(ident, append(a.places, store.Place{
-			Folder: d.folder.Num, UID: m.UID, InternalDate: m.InternalDate.Unix(), Event: string(id), MessageID: m.MessageID,
-		}))
-	}
-	d.messages++
 	d.bytes += weight(&payload)
-	return payload
+	if g := a.from; g != nil {
+		d.tellHeld(g, &events.Related{
+			Event: events.MessageNewType, EventID: id, ID: payload.ID, UID: m.UID, Path: d.folder.Path,
+			Evidence: a.related.Evidence, Confidence: a.related.Confidence,
+		})
+	}
+	return id
+}
+
+// moveHere is the messageMoved of a message that was held.
+func (d *draft) moveHere(m *Message, a arrival) events.ID {
+	g := a.from
+	id := d.messageEvent(events.MessageMovedType, &d.meta, m.UID, events.Uint(g.Incarnation), g.Path, events.Uint(g.UID))
+	d.deleted = append(d.deleted, d.event(id, events.MessageMoved{
+		ID: messageID(d.folder.Num, m.UID), UID: m.UID,
+		Previous: events.Previous{ID: messageID(g.Folder, g.UID), UID: g.UID, Path: g.Path, SpecialUse: g.SpecialUse},
+		EmailID:  m.EmailID, ThreadID: m.ThreadID, MessageID: m.MessageID, Flags: m.Flags, Evidence: a.related.Evidence,
+	}))
+	d.ended = append(d.ended, g.Event)
+	d.bytes += 700
+	return id
+}
+
+// tellHeld tells of a message that was held.
+func (d *draft) tellHeld(g *store.Gone, rel *events.Related) {
+	d.deleted = append(d.deleted, goneEvent(g, rel))
+	d.ended = append(d.ended, g.Event)
+	d.bytes += 500
+}
+
+// wait has a UID asked for again at next: until then other folders are looked at.
+func (d *draft) wait(uid uint32, next time.Time) {
+	d.meta.Pending = append(d.meta.Pending, store.Pending{UID: uid, Since: next.Add(-holdArrived), Next: next, Held: true})
+	slices.SortFunc(d.meta.Pending, func(a, b store.Pending) int { return cmp.Compare(a.UID, b.UID) })
+	d.meta.UIDNext = max(d.meta.UIDNext, uid+1)
+	d.moved = true
 }
 
 // maxPlaces bounds how many places one identity may have: a message that is sent to
@@ -280,24 +341,23 @@ func without(list, other []string) []string {
 	return out
 }
 
-// vanish tells that a message left the folder. It MUST only be called behind a
-// complete, counted answer. rel and messageID say what else is known of it.
-func (d *draft) vanish(uid uint32, rel *events.Related, msgID string) bool {
+// leave takes a message out of the state, and gives what its messageDeleted says. It MUST
+// only be called behind a complete, counted answer.
+func (d *draft) leave(uid uint32) (g store.Gone, ok bool) {
 	idx := store.BlockOf(uid)
 	r, ok := d.record(uid)
 	if !ok {
-		return false
+		return g, false
 	}
 	recs := d.own(idx)
 	i, _ := slices.BinarySearchFunc(recs, uid, compareUID)
 	d.blocks[idx] = slices.Delete(recs, i, i+1)
-	d.deleted = append(d.deleted, d.event(d.messageEvent(events.MessageDeletedType, &d.meta, uid), events.MessageDeleted{
-		ID: messageID(d.folder.Num, uid), UID: uid, EmailID: r.EmailID, ThreadID: r.ThreadID, MessageID: cmp.Or(msgID, r.MessageID),
-		Flags: r.Flags, Related: rel,
-	}))
 	d.messages++
-	d.bytes += 500
-	return true
+	return store.Gone{
+		Event:  string(d.messageEvent(events.MessageDeletedType, &d.meta, uid)),
+		Folder: d.folder.Num, UID: uid, Incarnation: d.meta.Incarnation, Path: d.folder.Path, SpecialUse: d.folder.SpecialUse,
+		Print: r.Print, EmailID: r.EmailID, ThreadID: r.ThreadID, MessageID: r.MessageID, Flags: r.Flags, Labels: r.Labels,
+	}, true
 }
 
 // miss notes that a UID was asked for and did not come. After the last of missingSteps
@@ -401,6 +461,9 @@ func (d *draft) change() store.Change {
 	return store.Change{
 		Folders: []store.FolderChange{{Num: d.folder.Num, Version: d.base, Meta: meta, Blocks: blocks}},
 		Recent:  maps.Clone(d.recent),
+		Seen:    d.seen,
+		Hold:    d.hold,
+		Told:    d.ended,
 		Events:  evs,
 	}
 }

@@ -33,7 +33,7 @@ func TestIDs(t *testing.T) {
 
 func TestOriginOf(t *testing.T) {
 	look := time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC)
-	one := []events.Related{{}}
+	one := &events.Related{}
 	for _, tt := range []struct {
 		name string
 		date time.Time
@@ -48,8 +48,8 @@ func TestOriginOf(t *testing.T) {
 		{"recent identity", look, arrival{look: look, known: true}, events.OriginExisting},
 		{"backfill of an old one", look.AddDate(-1, 0, 0), arrival{look: look, backfill: true}, events.OriginBackfill},
 		{"came back", look, arrival{look: look, returned: true, known: true}, events.OriginReappeared},
-		{"moved", look, arrival{look: look, known: true, moved: one, returned: true}, events.OriginMoved},
-		{"two candidates", look, arrival{look: look, known: true, moved: append(one, one...)}, events.OriginExisting},
+		{"moved", look, arrival{look: look, known: true, related: one, returned: true}, events.OriginMoved},
+		{"still in another folder", look, arrival{look: look, known: true, copied: true, returned: true}, events.OriginCopied},
 	} {
 		if got := originOf(tt.date, tt.a); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
@@ -68,7 +68,7 @@ func TestDraft_order_of_events_in_a_commit(t *testing.T) {
 	d.flags(2, nil)
 	d.arrive(&Message{UID: 6}, arrival{})
 	d.arrive(&Message{UID: 5}, arrival{})
-	d.vanish(1, nil, "")
+	d.vanish(1)
 	d.tell(events.MailboxRecoveredType, events.MailboxRecovered{})
 	c := d.change()
 	var got []events.Type
@@ -193,6 +193,13 @@ func TestQuota(t *testing.T) {
 	}
 }
 
+// vanish tells of a message that left and is not held.
+func (d *draft) vanish(uid uint32) bool {
+	g, ok := d.leave(uid)
+	d.deleted = append(d.deleted, goneEvent(&g, nil))
+	return ok
+}
+
 // Any sequence of differences, cut into commits anywhere, leaves the state the server
 // has, says each difference once, and keeps the folder's counts true.
 func TestDraft_property(t *testing.T) {
@@ -267,7 +274,7 @@ func TestDraft_property(t *testing.T) {
 				uid := rapid.SampledFrom(sortedUIDs(truth)).Draw(t, "uid")
 				load(uid)
 				delete(truth, uid)
-				if !d.vanish(uid, nil, "") {
+				if !d.vanish(uid) {
 					t.Fatalf("UID %d is not known", uid)
 				}
 			},

@@ -315,6 +315,11 @@ func (r *rig) fold(start map[string]map[uint32][]string, evs []events.Event) {
 			Flags   []string
 			Path    string
 			Changes struct{ Flags struct{ Value []string } }
+
+			Previous struct {
+				Path string
+				UID  uint32
+			}
 		}
 		if err := json.Unmarshal(e.Data.(events.Raw), &d); err != nil {
 			r.t.Fatal(err)
@@ -333,6 +338,9 @@ func (r *rig) fold(start map[string]map[uint32][]string, evs []events.Event) {
 			state[path][d.UID] = d.Changes.Flags.Value
 		case events.MessageDeletedType:
 			delete(state[path], d.UID)
+		case events.MessageMovedType:
+			delete(state[imaptest.Common(r.box, d.Previous.Path)], d.Previous.UID)
+			state[path][d.UID] = d.Flags
 		}
 	}
 	truth, err := r.box.Truth(r.t.Context())

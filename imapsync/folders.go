@@ -1,6 +1,7 @@
 package imapsync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -57,6 +58,9 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 			continue
 		}
 		still[f] = true
+		if l.MailboxID == "" {
+			l.MailboxID = cmp.Or(f.mailboxID, f.MailboxID) // told only when the folder is opened
+		}
 		if next := w.entry(f.Num, l, main); !sameEntry(f.Folder, next) {
 			change.Put = append(change.Put, next)
 		}
@@ -78,11 +82,19 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What left a folder is told under the name that it had.
+	if err := w.tellHeld(ctx, holdsOf(gone...)); err != nil {
+		return nil, err
+	}
 	for _, f := range gone {
 		if to, ok := renamed[f]; ok {
-			next := w.entry(f.Num, to, main)
+			next := w.entry(f.Num, to.Listed, main)
 			change.Put = append(change.Put, next)
-			c.Events = append(c.Events, w.renameEvents(f, next)...)
+			// Another folder may have had this path, this UIDVALIDITY and these UIDs.
+			meta := f.meta
+			meta.Incarnation = w.incarnation()
+			c.Folders = append(c.Folders, store.FolderChange{Num: f.Num, Version: f.meta.Version, Meta: meta})
+			c.Events = append(c.Events, w.renameEvents(ctx, f, next, meta.Incarnation, to.evidence)...)
 			continue
 		}
 		change.Drop = append(change.Drop, f.Num)
@@ -111,11 +123,13 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 	return listed, nil
 }
 
-// unlooked is the state of a folder that was listed for the first time. Which
-// incarnation of its path it is follows from the version of the folder list: 1 in the
-// first, and always more than any before it.
+// incarnation counts the folders of a path. It follows from the version of the folder
+// list: 1 in the first, and always more than any before it.
+func (w *worker) incarnation() uint32 { return uint32(w.listVersion) + 1 }
+
+// unlooked is the state of a folder that was listed for the first time.
 func (w *worker) unlooked() store.FolderMeta {
-	m := store.FolderMeta{Incarnation: uint32(w.listVersion) + 1, Unlooked: true, Look: w.listLook.UTC()}
+	m := store.FolderMeta{Incarnation: w.incarnation(), Unlooked: true, Look: w.listLook.UTC()}
 	reason := reasonNew
 	if !w.state.Initialized {
 		reason, m.Look = reasonAdded, time.Time{}
@@ -205,6 +219,7 @@ func (w *worker) entry(num uint32, l Listed, main string) store.Folder {
 	return store.Folder{
 		Num: num, Raw: l.Raw, Path: l.Path, Delimiter: l.Delimiter, Attrs: l.Attrs,
 		SpecialUse: l.SpecialUse, SpecialUseSource: l.SpecialUseSource, Subscribed: l.Subscribed, Watched: watched,
+		MailboxID: l.MailboxID,
 	}
 }
 
@@ -212,20 +227,37 @@ func sameEntry(a, b store.Folder) bool {
 	attrs := slices.Equal(a.Attrs, b.Attrs)
 	a.Attrs, b.Attrs = nil, nil
 	return attrs && a.Num == b.Num && a.Raw == b.Raw && a.Path == b.Path && a.Delimiter == b.Delimiter &&
-		a.SpecialUse == b.SpecialUse && a.SpecialUseSource == b.SpecialUseSource && a.Subscribed == b.Subscribed && a.Watched == b.Watched
+		a.SpecialUse == b.SpecialUse && a.SpecialUseSource == b.SpecialUseSource && a.Subscribed == b.Subscribed && a.Watched == b.Watched && a.MailboxID == b.MailboxID
 }
 
 // renameLimit is the largest folder whose UIDs are compared before it is believed to
 // be another one under a new name; above it the numbers must do.
 const renameLimit = 100_000
 
+// rename is what a folder became, and how that is known.
+type rename struct {
+	Listed
+	evidence events.Evidence
+}
+
+// mailboxIs says whether a MAILBOXID is this folder's, of which something was told.
+func (f *folder) mailboxIs(id string) bool {
+	return id != "" && !f.lost && !f.meta.Unlooked && (f.MailboxID == id || f.mailboxID == id)
+}
+
 // renames recognises folders that only changed their name: one that is gone and one
-// that is new with the same UIDVALIDITY, UIDNEXT, count and UIDs, each the only one.
-func (w *worker) renames(ctx context.Context, gone []*folder, fresh []Listed) (map[*folder]Listed, error) {
-	pairs := map[*folder][]Listed{}
+// that is new with the same MAILBOXID; else with the same UIDVALIDITY, UIDNEXT, count
+// and UIDs, each the only one.
+func (w *worker) renames(ctx context.Context, gone []*folder, fresh []Listed) (map[*folder]rename, error) {
+	pairs := map[*folder][]rename{}
 	olds := map[string]int{}
 	for _, l := range fresh {
 		if !l.Selectable || len(gone) == 0 {
+			continue
+		}
+		if i := slices.IndexFunc(gone, func(f *folder) bool { return f.mailboxIs(l.MailboxID) }); i >= 0 {
+			pairs[gone[i]] = append(pairs[gone[i]], rename{l, events.EvidenceMailboxID})
+			olds[l.Raw]++
 			continue
 		}
 		w.open = nil
@@ -237,17 +269,20 @@ func (w *worker) renames(ctx context.Context, gone []*folder, fresh []Listed) (m
 			return nil, err
 		}
 		for _, f := range gone {
+			if sel.MailboxID != "" && !f.mailboxIs(sel.MailboxID) && f.MailboxID+f.mailboxID != "" {
+				continue // two folders, whatever they hold
+			}
 			same, err := w.sameContent(ctx, f, sel)
 			if err != nil {
 				return nil, err
 			}
 			if same {
-				pairs[f] = append(pairs[f], l)
+				pairs[f] = append(pairs[f], rename{l, events.EvidenceContent})
 				olds[l.Raw]++
 			}
 		}
 	}
-	out := map[*folder]Listed{}
+	out := map[*folder]rename{}
 	for f, to := range pairs {
 		if len(to) == 1 && olds[to[0].Raw] == 1 {
 			out[f] = to[0]
@@ -278,7 +313,7 @@ func (w *worker) sameContent(ctx context.Context, f *folder, sel Selected) (bool
 	return slices.Equal(known, e.UIDs), err
 }
 
-func isRenamed(renamed map[*folder]Listed, l Listed) bool {
+func isRenamed(renamed map[*folder]rename, l Listed) bool {
 	for _, to := range renamed {
 		if to.Raw == l.Raw {
 			return true
@@ -294,11 +329,17 @@ func (w *worker) deletedEvent(f *folder, rel *events.RelatedFolder) events.Event
 	return s.event(id, events.MailboxDeleted{Folder: s.mailbox(), Messages: f.meta.Count, Related: rel})
 }
 
-// renameEvents are the linked pair of a rename: the messages keep their ids and have no
-// events.
-func (w *worker) renameEvents(f *folder, to store.Folder) []events.Event {
+// renameEvents are the linked pair of a rename, or its mailboxRenamed: the messages keep
+// their ids and have no events.
+func (w *worker) renameEvents(ctx context.Context, f *folder, to store.Folder, incarnation uint32, evidence events.Evidence) []events.Event {
 	now := site{account: w.id, epoch: w.state.Epoch, folder: to}
-	newID := now.mailboxEvent(events.MailboxNewType, f.meta.Incarnation, f.meta.UIDValidity, w.listVersion)
+	if w.notifyMoves(ctx) {
+		id := now.mailboxEvent(events.MailboxRenamedType, incarnation, f.meta.UIDValidity, w.listVersion)
+		return []events.Event{now.event(id, events.MailboxRenamed{
+			Folder: now.mailbox(), PreviousPath: f.Path, UIDValidity: validity(f.meta.UIDValidity), Evidence: evidence,
+		})}
+	}
+	newID := now.mailboxEvent(events.MailboxNewType, incarnation, f.meta.UIDValidity, w.listVersion)
 	deleted := w.deletedEvent(f, &events.RelatedFolder{Event: events.MailboxNewType, EventID: newID, Path: to.Path, IDsKept: true})
 	return []events.Event{deleted, now.event(newID, events.MailboxNew{
 		Folder: now.mailbox(), UIDValidity: validity(f.meta.UIDValidity), Messages: f.meta.Count,
@@ -338,7 +379,7 @@ func (w *worker) loadFolders(ctx context.Context) error {
 		}
 		meta, ok := metas[entry.Num]
 		f.Folder, f.meta = entry, meta
-		if !ok {
+		if !ok || meta.Unreadable {
 			f.lost, f.dirty = true, true
 		}
 		folders = append(folders, f)

@@ -53,6 +53,10 @@ func (d *den) ledger() (*ledger, error) {
 			Flags              []string
 			MessageID, Subject string
 			Related            *struct{ Path string }
+			Previous           struct {
+				Path string
+				UID  uint32
+			}
 			Changes            struct{ Flags struct{ Value []string } }
 		}
 		if err := json.Unmarshal(e.Data.(events.Raw), &p); err != nil {
@@ -91,6 +95,13 @@ func (d *den) ledger() (*ledger, error) {
 			folder[p.UID] = told{p.Subject, strings.Join(p.Flags, " ")}
 			l.news[e.Path+" "+p.Subject]++
 			l.known[p.Subject] = true
+		case events.MessageMovedType:
+			from, ok := l.folders[p.Previous.Path][p.Previous.UID]
+			if there || !ok && !l.silent[p.Previous.Path] && !l.silent["*"] && p.Previous.UID > d.early[p.Previous.Path] {
+				return nil, fmt.Errorf("seq %d: UID %d of %s moved from %+v", e.Seq, p.UID, e.Path, p.Previous)
+			}
+			delete(l.folders[p.Previous.Path], p.Previous.UID)
+			folder[p.UID] = told{from.id, strings.Join(p.Flags, " ")}
 		case events.MessageUpdatedType, events.MessageDeletedType:
 			// What was there before the account may go before it could be announced.
 			early := p.UID <= d.early[e.Path]
@@ -184,6 +195,15 @@ func (d *den) oneStep() error {
 	state, whole, err := d.stored()
 	if err != nil {
 		return err
+	}
+	held, err := d.st.Gones(d.t.Context(), denAccount)
+	if err != nil {
+		return err
+	}
+	for _, g := range held { // left the state, and is told of later
+		if _, known := l.folders[g.Path][g.UID]; known && state[g.Path] != nil {
+			state[g.Path][g.UID] = told{"", strings.Join(g.Flags, " ")}
+		}
 	}
 	for path, msgs := range state {
 		if !whole[path] || l.silent["*"] {

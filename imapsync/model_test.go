@@ -149,8 +149,12 @@ func (d *den) converged() {
 		}
 		ids[e.ID] = true
 		var p struct {
-			UID     uint32
-			Flags   []string
+			UID      uint32
+			Flags    []string
+			Previous struct {
+				Path string
+				UID  uint32
+			}
 			Related *struct{ Path string }
 			Changes struct{ Flags struct{ Value []string } }
 		}
@@ -173,6 +177,9 @@ func (d *den) converged() {
 			folded[e.Path][p.UID] = append([]string{}, p.Changes.Flags.Value...)
 		case events.MessageDeletedType:
 			delete(folded[e.Path], p.UID)
+		case events.MessageMovedType:
+			delete(folded[p.Previous.Path], p.Previous.UID)
+			folded[e.Path][p.UID] = append([]string{}, p.Flags...)
 		}
 	}
 	maps.DeleteFunc(folded, func(name string, _ msgs) bool { _, ok := want[name]; return !ok })

@@ -8,7 +8,6 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
-	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/store"
 )
 
@@ -252,22 +251,21 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 	var idents []store.Identity
 	for i := range msgs {
 		uids[i] = msgs[i].UID
-		if id := identityOf(msgs[i].MessageID, msgs[i].Size); id != "" {
+		if id := msgs[i].core().identity(); id != "" {
 			idents = append(idents, id)
 		}
 	}
 	if err := s.load(ctx, uids...); err != nil {
 		return err
 	}
-	places := map[store.Identity][]store.Place{}
-	if len(idents) > 0 {
-		var err error
-		if places, err = s.w.st.Recents(ctx, s.w.id, idents); err != nil {
-			return err
-		}
-		if places == nil {
-			places = map[store.Identity][]store.Place{}
-		}
+	places, err := s.places(ctx, idents)
+	if err != nil {
+		return err
+	}
+	same := twins(idents)
+	old, err := s.foundElsewhere(ctx, msgs, places)
+	if err != nil {
+		return err
 	}
 	for i := range msgs {
 		m := &msgs[i]
@@ -282,17 +280,35 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 		if !known && m.UID < s.d.meta.UIDNext && s.d.meta.Baseline != nil && m.UID < s.d.meta.Baseline.Top && !tell {
 			continue // the windows of the first look take it silently
 		}
-		ident := identityOf(m.MessageID, m.Size)
-		a, err := s.arrival(ctx, m, places[ident])
-		if err != nil {
-			return err
-		}
+		ident := m.core().identity()
+		a := s.arrival(m, places[ident], same[ident] > 1)
 		a.returned = !known && !tell && s.d.returning(m.UID)
 		a.backfill = tell && s.d.meta.Baseline.Reason == reasonAdded
-		payload := s.d.arrive(m, a)
+		if m.EmailID != "" && a.related == nil {
+			live, err := s.stillAt(ctx, m.EmailID, a.places)
+			if err != nil {
+				return err
+			}
+			for _, f := range old[m.EmailID] {
+				if !slices.Contains(live, f) {
+					live = append(live, f)
+				}
+			}
+			waited := s.d.awaited(m.UID)
+			if len(live) > 0 && !tell && waited == nil && !a.returned && len(s.d.meta.Pending) < maxWaiting {
+				s.postpone(m.UID, live)
+				continue
+			}
+			a.copied = len(live) > 0
+		}
+		if g := s.w.heldHere(s.f, m.UID); g != nil {
+			s.d.tellHeld(g, nil) // it left and is back: both are told, in this order
+		}
+		s.d.arrive(m, a)
+		delete(s.f.waits, m.UID)
 		if ident != "" {
 			places[ident] = s.d.recent[ident]
-			s.expect(m, payload, a.places)
+			s.suspect(m, a.places)
 		}
 		if s.d.full() {
 			if err := s.write(ctx); err != nil {
@@ -307,9 +323,13 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 	return nil
 }
 
-// arrival gathers what decides a message's origin.
-func (s *step) arrival(ctx context.Context, m *Message, places []store.Place) (arrival, error) {
-	a := arrival{look: s.f.lookedAt()}
+// arrival gathers what decides a message's origin. Of twins none is known to be the one
+// that left another folder.
+func (s *step) arrival(m *Message, places []store.Place, twin bool) arrival {
+	a := arrival{now: time.Now(), look: s.f.lookedAt()}
+	if p := s.d.awaited(m.UID); p != nil && p.Since.Before(a.look) {
+		a.look = p.Since // later looks did show it
+	}
 	for _, p := range places {
 		if p.Folder == s.f.Num && p.UID == m.UID {
 			continue // itself, announced before its folder was reset or its state lost
@@ -317,57 +337,8 @@ func (s *step) arrival(ctx context.Context, m *Message, places []store.Place) (a
 		a.known = true
 		a.places = append(a.places, p)
 	}
-	for i := range a.places {
-		p := &a.places[i]
-		if p.Folder == s.f.Num || p.Linked || p.InternalDate != m.InternalDate.Unix() || m.InternalDate.IsZero() {
-			continue
-		}
-		from, gone, err := s.w.vanished(ctx, *p)
-		if err != nil {
-			return a, err
-		}
-		if !gone {
-			continue
-		}
-		src := s.w.site(from)
-		a.moved = append(a.moved, events.Related{
-			Event: events.MessageDeletedType, EventID: src.messageEvent(events.MessageDeletedType, &from.meta, p.UID),
-			ID: messageID(p.Folder, p.UID), UID: p.UID, Path: from.Path,
-			Evidence: events.EvidenceFingerprint, Confidence: "likely",
-		})
+	if !twin {
+		s.cameFrom(m, &a)
 	}
-	if len(a.moved) == 1 {
-		for i := range a.places {
-			if p := &a.places[i]; messageID(p.Folder, p.UID) == a.moved[0].ID {
-				p.Linked = true
-				if p.Gone == 0 {
-					p.Gone = time.Now().UnixMilli()
-				}
-			}
-		}
-	}
-	return a, nil
-}
-
-// vanished says whether a place that an identity was seen at belongs to a folder as it
-// now is, and its message has left it, in which case its messageDeleted was said.
-func (w *worker) vanished(ctx context.Context, p store.Place) (*folder, bool, error) {
-	f := w.byNum(p.Folder)
-	if f == nil || f.lost || f.meta.Unlooked || p.UID >= f.meta.UIDNext {
-		return nil, false, nil
-	}
-	if p.Event != string(w.site(f).messageEvent(events.MessageNewType, &f.meta, p.UID)) {
-		return nil, false, nil // another incarnation: no messageDeleted was said of it
-	}
-	idx := store.BlockOf(p.UID)
-	got, err := w.st.Blocks(ctx, w.id, f.Num, f.meta, idx)
-	if errors.Is(err, store.ErrCorrupt) {
-		f.lost, f.dirty = true, true
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	_, there := slices.BinarySearchFunc(got[idx], p.UID, compareUID)
-	return f, !there, nil
+	return a
 }

@@ -56,6 +56,12 @@ func (w *worker) pass(ctx context.Context) error {
 			}
 		}
 	}
+	if err := w.endHolds(ctx, true); err != nil {
+		return err
+	}
+	if len(w.gone) > 0 {
+		w.probeSoon() // they may be in another folder
+	}
 	if err := w.wholePass(ctx); err != nil {
 		return err
 	}
@@ -98,6 +104,9 @@ func rank(f *folder) int {
 
 // attend looks at the main folder in the middle of a long pass, when hints came for it.
 func (w *worker) attend(ctx context.Context) error {
+	if err := w.endHolds(ctx, false); err != nil {
+		return err
+	}
 	m := w.main()
 	if m == nil || w.open != m {
 		return nil
@@ -149,6 +158,7 @@ func (w *worker) probe(ctx context.Context, first bool) error {
 		return w.ask(ctx, false)
 	}
 	w.probed = now
+	w.looks++
 	w.probeAt = now.Add(w.idleStretch(w.cfg.ProbeInterval))
 	for _, l := range listed {
 		f := w.byRaw(l.Raw)
@@ -158,9 +168,7 @@ func (w *worker) probe(ctx context.Context, first bool) error {
 		f.asked = 0
 		f.askAt = w.probeAt
 		f.uidNext = l.Status.UIDNext
-		if !clean(f.meta, *l.Status) {
-			f.dirty = true
-		}
+		w.judgeNumbers(f, *l.Status)
 	}
 	return w.ask(ctx, first)
 }
@@ -192,8 +200,9 @@ func (w *worker) ask(ctx context.Context, all bool) error {
 			return err
 		}
 		f.askAt = now.Add(w.askInterval(f, now))
-		f.uidNext = st.UIDNext
-		f.dirty = !clean(f.meta, st)
+		f.uidNext, f.dirty = st.UIDNext, false
+		w.looks++
+		w.judgeNumbers(f, st)
 	}
 	return nil
 }
@@ -219,6 +228,16 @@ func (w *worker) idleStretch(d time.Duration) time.Duration {
 		return 2 * d
 	}
 	return d
+}
+
+// judgeNumbers marks a folder dirty, or looked at where its numbers say all.
+func (w *worker) judgeNumbers(f *folder, st Status) {
+	if !clean(f.meta, st) {
+		f.dirty = true
+		return
+	}
+	f.sure = w.looks
+	w.lookedAtAll(f)
 }
 
 // clean compares a folder's numbers with those before its last complete look. A number
@@ -434,6 +453,7 @@ func (w *worker) wakeAt(ctx context.Context) time.Time {
 	}
 	earlier(w.listAt)
 	earlier(w.probeAt)
+	earlier(w.heldUntil())
 	for _, f := range w.folders {
 		if f.Watched == watchedNo {
 			continue

@@ -36,9 +36,7 @@ func messageNew(s site, m *Message, a arrival) events.MessageNew {
 		e.Flags = []string{}
 	}
 	e.SeemsLikeNew = seemsLikeNew(e.Origin, s.folder.SpecialUse)
-	if len(a.moved) == 1 {
-		e.Related = &a.moved[0]
-	}
+	e.Related = a.related
 	if a.waited != nil {
 		e.MissingRetries, e.MissingDelay = a.waited.Tries, missingDelay(a.waited.Tries).Milliseconds()
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/events"
@@ -15,15 +16,33 @@ import (
 // as one that arrived since (events.md section 4).
 const existingAfter = 24 * time.Hour
 
-// identityOf is what a message can be recognised by in another place; "" without a
-// Message-ID, which would make all messages of one size the same.
-func identityOf(messageID string, size int64) store.Identity {
-	if messageID == "" {
+// identityBy is what a message can be recognised by in another place: its EMAILID, else
+// its Message-ID and size; "" without either, which would make all messages of one size
+// the same.
+func identityBy(emailID, messageID string, size int64) store.Identity {
+	switch {
+	case emailID != "":
+		return store.Identity(emailPrefix + emailID)
+	case messageID == "":
 		return ""
 	}
 	sum := sha256.Sum256([]byte(messageID + "\x00" + strconv.FormatInt(size, 10)))
 	return store.Identity(hex.EncodeToString(sum[:8]))
 }
+
+// identity is what m can be recognised by; see identityBy.
+func (m *IdentityOf) identity() store.Identity { return identityBy(m.EmailID, m.MessageID, m.Size) }
+
+// emailIDOf is the EMAILID that an identity is; "" when it is none.
+func emailIDOf(id store.Identity) string {
+	if s, ok := strings.CutPrefix(string(id), emailPrefix); ok {
+		return s
+	}
+	return ""
+}
+
+// emailPrefix tells identities that are EMAILIDs from those that are hashes.
+const emailPrefix = "e:"
 
 // printOf is the 64-bit hash of a message's Message-ID, size and INTERNALDATE; 0 where
 // one of the first two is not known.
@@ -37,21 +56,26 @@ func printOf(ident store.Identity, date int64) uint64 {
 
 // arrival is what is known of a message that was found, beside what the server says.
 type arrival struct {
-	look     time.Time        // T0: the last complete look that did not show it; zero = none
-	backfill bool             // first look at the folder of a new account
-	returned bool             // its UID is below the cursor and nobody waited for it
-	known    bool             // its identity is a recent one
-	moved    []events.Related // vanished messages that it may have been, elsewhere
-	waited   *store.Pending   // it had been announced by the server before
-	places   []store.Place    // where its identity was seen, to be kept
+	now      time.Time       // when it was found
+	look     time.Time       // T0: the last complete look that did not show it; zero = none
+	backfill bool            // first look at the folder of a new account
+	returned bool            // its UID is below the cursor and nobody waited for it
+	known    bool            // its identity is a recent one
+	related  *events.Related // what it was elsewhere, and left
+	from     *store.Gone     // that, while its messageDeleted is held
+	copied   bool            // its EMAILID is still in another folder
+	waited   *store.Pending  // it had been announced by the server before
+	places   []store.Place   // where its identity was seen, to be kept
 }
 
 // originOf says why a message is announced: the first row of events.md section 4 that
 // fits. A message that may have been one of several vanished ones is linked to none.
 func originOf(internalDate time.Time, a arrival) events.Origin {
 	switch {
-	case len(a.moved) == 1:
+	case a.related != nil:
 		return events.OriginMoved
+	case a.copied:
+		return events.OriginCopied
 	case a.returned:
 		return events.OriginReappeared
 	case a.backfill:

@@ -75,6 +75,9 @@ func (s *step) relink(ctx context.Context, reason string) error {
 		s.f.short.next = time.Now().Add(shortSteps[0])
 		return errAgain
 	}
+	if err := s.w.tellHeld(ctx, holdsOf(s.f)); err != nil {
+		return err // under the UIDVALIDITY that they had
+	}
 	old := s.f.meta
 	look := s.f.lookedAt()
 	if look.IsZero() {
@@ -156,7 +159,7 @@ func (s *step) relink(ctx context.Context, reason string) error {
 
 // match recognises a message by its identity and gives its place the new UID.
 func (s *step) match(m *IdentityOf, places map[store.Identity][]store.Place) bool {
-	ident := identityOf(m.MessageID, m.Size)
+	ident := m.identity()
 	if ident == "" {
 		return false
 	}

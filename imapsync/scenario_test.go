@@ -48,7 +48,11 @@ func TestEngine_tells_what_happens_to_messages(t *testing.T) {
 		r.ok(r.box.RemoveFlags(t.Context(), "INBOX", []uint32{uid}, `\Seen`))
 		r.expect(`messageUpdated INBOX -\Seen`)
 		r.ok(r.box.Copy(t.Context(), "INBOX", "Archive", uid))
-		r.expect("messageNew Archive one@x existing")
+		copied := "existing"
+		if strings.HasSuffix(t.Name(), "/cyrus") {
+			copied = "copied" // it has OBJECTID: known for sure
+		}
+		r.expect("messageNew Archive one@x " + copied)
 		r.ok(r.box.Expunge(t.Context(), "INBOX", uid))
 		r.expect("messageDeleted INBOX ~Archive")
 		r.put("Sent", "two@x")
@@ -71,8 +75,8 @@ func TestEngine_links_the_halves_of_a_move(t *testing.T) {
 		r.ok(r.box.Move(t.Context(), "INBOX", "Archive", uid))
 		poll(20*time.Second, func() bool { return len(r.journal(r.last)) >= 2 })
 		got := strings.Join(r.settled(), "\n")
-		// Whichever half was seen second names the first.
-		first := "messageDeleted INBOX\nmessageNew Archive one@x moved ~INBOX"
+		// What left is held; what came is not, and only the half that is told second names the other.
+		first := "messageDeleted INBOX ~Archive\nmessageNew Archive one@x moved ~INBOX"
 		second := "messageNew Archive one@x existing\nmessageDeleted INBOX ~Archive"
 		if got != first && got != second {
 			t.Fatalf("got:\n%s", got)

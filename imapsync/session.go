@@ -232,8 +232,8 @@ func (m *Message) IsList() bool {
 	return len(m.Header["list-id"]) > 0 || len(m.Header["list-unsubscribe"]) > 0
 }
 
-// identity is what of a message recognises it elsewhere.
-func (m *Message) identity() *IdentityOf {
+// core is what of a message recognises it elsewhere.
+func (m *Message) core() *IdentityOf {
 	return &IdentityOf{
 		UID: m.UID, Flags: m.Flags, FlagsKnown: m.FlagsKnown, InternalDate: m.InternalDate, Size: m.Size,
 		MessageID: m.MessageID, ObjectIDs: m.ObjectIDs,

@@ -234,6 +234,14 @@ func (w *worker) storeIdentity(ctx context.Context) string {
 	return set.StoreIdentity
 }
 
+func (w *worker) notifyMoves(ctx context.Context) bool {
+	if v := w.account().Override.NotifyMoves; v != nil {
+		return *v
+	}
+	set, err := w.settings(ctx)
+	return err == nil && set.NotifyMoves
+}
+
 func (w *worker) stallAfter(ctx context.Context) time.Duration {
 	set, err := w.settings(ctx)
 	if err != nil {

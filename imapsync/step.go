@@ -33,6 +33,11 @@ type folder struct {
 	asked  int       // STATUS left out by the server, in a row
 
 	uidNext uint32 // by the last STATUS; stands in where EXAMINE does not tell it
+
+	mailboxID string // as the last opening told; the folder list keeps it
+
+	sure  uint64              // number of the look that last showed all of it
+	waits map[uint32][]uint32 // arrivals that wait: UID → folders to be looked at first
 }
 
 // retryAt is when the folder wants to be looked at again without a hint; zero = never.
@@ -91,6 +96,7 @@ type step struct {
 	hints Changes
 	again bool // something came meanwhile: one more step
 
+	number   uint64      // of this look
 	expunged int         // EXPUNGE responses that are not yet explained
 	pushed   imap.UIDSet // what pushes said vanished
 	claim    []uint32    // known UIDs that the server answered to have vanished
@@ -112,7 +118,9 @@ var errAgain = errors.New("to be looked at again")
 // asks only what they suggest; without, it opens the folder anew and asks all.
 func (w *worker) step(ctx context.Context, f *folder, hints *Changes) error {
 	s := &step{w: w, f: f, d: newDraft(w.site(f), f.meta)}
-	s.d.keep = w.storeIdentity(ctx)
+	s.d.keep, s.d.oneMove = w.storeIdentity(ctx), w.notifyMoves(ctx)
+	w.looks++
+	s.number = w.looks
 	if hints == nil || w.open != f || w.reopen {
 		s.fresh = true
 		if err := s.openFolder(ctx); err != nil {
@@ -190,6 +198,7 @@ func (s *step) openFolder(ctx context.Context) error {
 	}
 	w.sess.Changes() // hints so far are answered by what is asked next
 	w.open, w.sel, w.reopen = f, sel, false
+	f.mailboxID = sel.MailboxID
 	s.sel = sel
 	if f.lost || f.meta.Unlooked {
 		return nil
@@ -225,6 +234,8 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 		s.recovered()
 	}
 	f.look, f.doubt, f.short, f.limit = now, nil, shortness{}, 0
+	f.sure = s.number
+	s.w.lookedAtAll(f)
 	for uid := range f.poison {
 		if s.d.awaited(uid) == nil {
 			delete(f.poison, uid)

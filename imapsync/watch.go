@@ -131,6 +131,7 @@ func (w *worker) commit(ctx context.Context, c store.Change) error {
 	if err != nil {
 		return err
 	}
+	w.committed(&c)
 	w.known.Store(done.LastSeq)
 	w.unwritten = 0
 	for _, e := range c.Events {

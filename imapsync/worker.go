@@ -87,7 +87,9 @@ type worker struct {
 	askedAt     time.Time // last STATUS
 	shownAt     time.Time // last progress
 	suspect     *suspicion
-	expected    map[placeKey]expectation
+	gone        map[string]store.Gone // held messages, by event id
+	heldAt      map[string]uint64     // looks when they were found to be gone
+	looks       uint64                // at folders so far: two may be at the same time
 	folderError *store.SyncError
 	foldersDone int
 	messages    int
@@ -178,7 +180,6 @@ func (w *worker) ready(ctx context.Context) error {
 			return err
 		}
 		w.folders, w.nextNum, w.messages = nil, 0, 0
-		clear(w.expected)
 		err = w.load(ctx)
 	}
 	return err
@@ -197,6 +198,9 @@ func (w *worker) load(ctx context.Context) error {
 		w.listLook = st.Status.SyncTime
 	}
 	if err := w.loadFolders(ctx); err != nil {
+		return err
+	}
+	if err := w.loadGone(ctx); err != nil {
 		return err
 	}
 	w.loaded = true

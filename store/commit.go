@@ -18,8 +18,11 @@ type Change struct {
 	List        *ListChange
 	Status      *StatusChange
 	Recent      map[Identity][]Place // replaces the places of these identities; an empty list removes
-	Initialized bool                 // sets State.Initialized
-	Events      []events.Event       // appended in this order; Seq and Date are given here
+	Seen        map[MessageKey]Identity
+	Hold        []Gone         // messages that left and are told of later
+	Told        []string       // those that are held no more, by Gone.Event
+	Initialized bool           // sets State.Initialized
+	Events      []events.Event // appended in this order; Seq and Date are given here
 }
 
 // FolderChange is the next state of one folder.
@@ -56,7 +59,7 @@ type Committed struct {
 
 const (
 	recentFor  = 48 * time.Hour // how long identities are remembered (events.md section 4)
-	recentMost = 10_000
+	recentMost = 20_000         // of each: the identity, and the message it is found by
 )
 
 var commitScript = script("commit.lua")
@@ -80,9 +83,8 @@ func (s *Store) Commit(ctx context.Context, l Lease, c Change) (Committed, error
 	if c.Status != nil {
 		tx.status(*c.Status)
 	}
-	if len(c.Recent) > 0 {
-		tx.recent(c.Recent)
-	}
+	tx.recent(c.Recent, c.Seen)
+	tx.gone(c.Hold, c.Told)
 	if c.Initialized {
 		tx.op("HSET", tx.key(s.k.state(l.Account)), "init", "1")
 	}
@@ -224,20 +226,6 @@ func (t *tx) list(c ListChange) {
 func (t *tx) status(c StatusChange) {
 	t.guard(t.s.k.state(t.id), "sv", version(c.Version))
 	t.op("HSET", 1, "sv", version(c.Version+1), "status", t.json(c.Status))
-}
-
-func (t *tx) recent(places map[Identity][]Place) {
-	hash, at := t.key(t.s.k.recent(t.id)), t.key(t.s.k.recentAt(t.id))
-	for id, p := range places {
-		if len(p) == 0 {
-			t.op("HDEL", hash, string(id))
-			t.op("ZREM", at, string(id))
-			continue
-		}
-		t.op("HSET", hash, string(id), t.json(p))
-		t.op("ZNOW", at, string(id))
-	}
-	t.op("FORGET", at, hash, recentFor.Milliseconds(), recentMost)
 }
 
 // json encodes a value of ours; the first failure is what run answers.

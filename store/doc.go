@@ -37,8 +37,10 @@
 //	{sNN}:a:ID:folders      hash    number -> folder list entry                        none: source of truth
 //	{sNN}:a:ID:f:NUM        hash    v version, m FolderMeta                            none: source of truth
 //	{sNN}:a:ID:b:NUM        hash    uid/1024 -> block of messages (block.go)           none: source of truth
-//	{sNN}:a:ID:recent       hash    identity -> places of the last 48 h, 10,000        swept by commits
+//	{sNN}:a:ID:recent       hash    identity -> places of the last 48 h, 10,000;       swept by commits
+//	                                @folder.UIDVALIDITY.UID -> identity
 //	{sNN}:a:ID:recentAt     zset    identity -> when, in ms                            swept by commits
+//	{sNN}:a:ID:gone         hash    messageDeleted events that are held, by id         none: 60 s
 //	{sNN}:a:ID:once         zset    ids of events appended without a lease             swept after 24 h
 //	{sNN}:a:ID:journal      stream  id seq-0: d date in ms, x event JSON               events.retention
 //	{settings}              hash    setting -> JSON, secrets sealed                    none: source of truth

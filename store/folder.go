@@ -19,7 +19,8 @@ type Folder struct {
 // FolderMeta is what is known of a folder beside its messages. It is a value; the
 // worker that holds the lease computes the next one and commits it.
 type FolderMeta struct {
-	Version uint64 `json:"-"` // +1 a commit; 0: never committed
+	Version    uint64 `json:"-"` // +1 a commit; 0: never committed
+	Unreadable bool   `json:"-"` // it is stored, and not as anybody wrote it
 
 	Incarnation uint32 `json:"incarnation"` // how many folders of this path there have been, a reset counts
 	Returns     uint32 `json:"returns"`     // how many commits saw UIDs come back
@@ -62,13 +63,15 @@ type Baseline struct {
 	Announce []uint32 `json:"announce,omitempty"` // UIDs still to be announced, ascending
 }
 
-// Pending is a UID the server announced and did not hand out.
+// Pending is a UID the server announced and that was not announced by us: it was not
+// handed out, or is known in another folder, which is looked at first.
 type Pending struct {
 	UID   uint32    `json:"u"`
 	Since time.Time `json:"t"`
 	Tries int       `json:"k"`
 	Next  time.Time `json:"x"`
 	Said  bool      `json:"m,omitempty"` // messageMissing was said
+	Held  bool      `json:"h,omitempty"` // it came: what it left, or did not, is looked for until Next
 }
 
 // Scan is the slow round over flags on servers without MODSEQ.
@@ -130,8 +133,8 @@ func BlockOf(uid uint32) uint32 { return uid / blockSize }
 // blockSize is how many consecutive UIDs share a block. It is part of the stored format.
 const blockSize = 1024
 
-// Identity is what a message can be recognised by in another place: 64 bits over
-// Message-ID and size, as 16 hex digits.
+// Identity is what a message can be recognised by in another place: "e:" and its EMAILID,
+// else 64 bits over Message-ID and size, as 16 hex digits.
 type Identity string
 
 // Place is where a recently announced or vanished message is or was.
@@ -142,5 +145,7 @@ type Place struct {
 	Gone         int64  `json:"g,omitempty"` // Unix ms when it vanished; 0: there
 	Event        string `json:"e,omitempty"` // id of the event that told of it last
 	MessageID    string `json:"m,omitempty"`
-	Linked       bool   `json:"l,omitempty"` // already named by the other half of a move
+	At           int64  `json:"t,omitempty"` // Unix ms when it was announced
+	Linked       bool   `json:"l,omitempty"` // its leaving is one half of a move whose other is known
+	Arrived      bool   `json:"a,omitempty"` // its coming is
 }

@@ -60,8 +60,8 @@ func (s *Store) FolderMeta(ctx context.Context, id AccountID, num uint32) (Folde
 	return m, nil
 }
 
-// FolderMetas reads what is known of several folders; unknown ones are absent. Errors:
-// ErrCorrupt.
+// FolderMetas reads what is known of several folders; unknown ones are absent, of one
+// that is Unreadable only Version is known. Errors: ErrCorrupt.
 func (s *Store) FolderMetas(ctx context.Context, id AccountID, nums []uint32) (map[uint32]FolderMeta, error) {
 	cmds := make([]*redis.SliceCmd, len(nums))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -83,8 +83,11 @@ func (s *Store) FolderMetas(ctx context.Context, id AccountID, nums []uint32) (m
 		var m FolderMeta
 		err := json.Unmarshal([]byte(raw), &m)
 		version, err2 := strconv.ParseUint(v, 10, 64)
-		if err := errors.Join(err, err2); err != nil {
-			return nil, fmt.Errorf("folder %d of account %q: %w: %w", n, id, ErrCorrupt, err)
+		switch {
+		case err2 != nil: // nothing can be written over what has no version
+			return nil, fmt.Errorf("folder %d of account %q: %w: %w", n, id, ErrCorrupt, err2)
+		case err != nil:
+			m = FolderMeta{Unreadable: true}
 		}
 		m.Version = version
 		metas[n] = m
@@ -156,32 +159,4 @@ func (s *Store) Blocks(ctx context.Context, id AccountID, num uint32, meta Folde
 		}
 	}
 	return blocks, nil
-}
-
-// Recents reads where messages of these identities were or are; unknown ones are absent.
-func (s *Store) Recents(ctx context.Context, id AccountID, of []Identity) (map[Identity][]Place, error) {
-	if len(of) == 0 {
-		return nil, nil
-	}
-	fields := make([]string, len(of))
-	for i, x := range of {
-		fields[i] = string(x)
-	}
-	values, err := s.rdb.HMGet(ctx, s.k.recent(id), fields...).Result()
-	if err != nil {
-		return nil, unavailable("read recent identities", err)
-	}
-	places := make(map[Identity][]Place, len(of))
-	for i, v := range values {
-		raw, ok := v.(string)
-		if !ok {
-			continue
-		}
-		var p []Place
-		if err := json.Unmarshal([]byte(raw), &p); err != nil {
-			continue // a hint that cannot be read is no hint; it is written anew with the next change
-		}
-		places[of[i]] = p
-	}
-	return places, nil
 }

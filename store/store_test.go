@@ -568,15 +568,20 @@ func testAppendOnce(t *testing.T, s *store.Store, _ redis.UniversalClient) {
 
 func testRecents(t *testing.T, s *store.Store, rdb redis.UniversalClient) {
 	a, l := create(t, s)
-	many := map[store.Identity][]store.Place{}
-	for i := range 10_050 {
-		many[store.Identity(fmt.Sprintf("%016x", i))] = []store.Place{{Folder: 1, UID: uint32(i)}}
+	many, seen := map[store.Identity][]store.Place{}, map[store.MessageKey]store.Identity{}
+	for i := range uint32(10_050) {
+		ident := store.Identity(fmt.Sprintf("%016x", i))
+		many[ident], seen[store.MessageKey{Folder: 1, UIDValidity: 9, UID: i}] = []store.Place{{Folder: 1, UID: i}}, ident
 	}
-	if _, err := s.Commit(t.Context(), l, store.Change{Recent: many}); err != nil {
+	if _, err := s.Commit(t.Context(), l, store.Change{Recent: many, Seen: seen}); err != nil {
 		t.Fatal(err)
 	}
-	if n := rdb.HLen(t.Context(), rdb.Keys(t.Context(), "*:support:recent").Val()[0]).Val(); n != 10_000 {
-		t.Errorf("%d identities", n)
+	if n := rdb.HLen(t.Context(), rdb.Keys(t.Context(), "*:support:recent").Val()[0]).Val(); n != 2*10_000 {
+		t.Errorf("%d identities and messages", n)
+	}
+	found, err := s.IdentitiesAt(t.Context(), a.ID, []store.MessageKey{{Folder: 1, UIDValidity: 9, UID: 9_999}, {Folder: 1, UIDValidity: 8, UID: 9_999}})
+	if err != nil || len(found) > 1 || found[store.MessageKey{Folder: 1, UIDValidity: 8, UID: 9_999}] != "" {
+		t.Errorf("%v, %v", found, err)
 	}
 	if _, err := s.Commit(t.Context(), l, store.Change{Recent: map[store.Identity][]store.Place{
 		"a": {{Folder: 1, UID: 2, Gone: 3}}, "0000000000002700": nil,
