@@ -26,6 +26,16 @@
 // compares, makes the events, and becomes one commit, in which the cursors move
 // together with the events.
 //
+// # Moves
+//
+// A move is seen in two halves (moves.go, holds.go). A message that leaves with an
+// identity goes from the blocks into the account's held messages, in one commit and
+// without an event, until it is found in another folder or every other folder was
+// looked at, at most a minute. A message that comes under an EMAILID that another
+// folder has waits up to ten seconds for a look at that folder; what may be new mail
+// waits for nobody. Only one candidate on each side is a link. Both waits are stored
+// with their end, so that another worker goes on with them.
+//
 // # Invariants
 //
 //   - A cursor moves only over what was consumed, in the commit with its events.
@@ -47,6 +57,5 @@
 // (SPECIAL-USE), RFC 7162 (CONDSTORE; of QRESYNC the FETCH modifier VANISHED, not the
 // parameter of SELECT), RFC 8474 (OBJECTID) where the server has them, and as far as it
 // behaves. Spoken by the wire and not used yet: NOTIFY (RFC 5465), COMPRESS (RFC 4978)
-// and Gmail's labels. Not done yet: the two-phase hold of moves; a message that is moved
-// is told as deleted and new, the second half linked to the first where both are recent.
+// and Gmail's labels.
 package imapsync

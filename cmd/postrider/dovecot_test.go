@@ -142,7 +142,7 @@ func TestDovecot_mailbox(t *testing.T) {
 	two := w.put("INBOX", "two@x")
 	w.expect("messageNew INBOX 2 <two@x> new true")
 	w.ok(w.user.Move(ctx, "INBOX", "Archive", two))
-	w.expect("messageDeleted INBOX 2", "messageNew Archive 2 <two@x> moved false ~messageDeleted INBOX")
+	w.expect("messageDeleted INBOX 2 ~messageNew Archive", "messageNew Archive 2 <two@x> moved false ~messageDeleted INBOX")
 
 	w.ok(w.user.CreateFolder(ctx, "Größe & Co"))
 	w.expect("mailboxNew Größe & Co")
@@ -158,7 +158,7 @@ func TestDovecot_mailbox(t *testing.T) {
 		w.put("INBOX", "four@x")
 		w.ok(w.user.Expunge(ctx, "INBOX", uid))
 		w.Start()
-		w.expect("messageDeleted INBOX 1", "messageNew INBOX 3 <four@x> new true")
+		w.expect("messageNew INBOX 3 <four@x> new true", "messageDeleted INBOX 1") // which was looked for in the other folders first
 	})
 	t.Run("a folder gets a new UIDVALIDITY", func(*testing.T) {
 		w.ok(w.Stop()) // a running Dovecot session does not survive the operation
