@@ -57,7 +57,7 @@ func (d *den) ledger() (*ledger, error) {
 				Path string
 				UID  uint32
 			}
-			Changes            struct{ Flags struct{ Value []string } }
+			Changes struct{ Flags struct{ Value []string } }
 		}
 		if err := json.Unmarshal(e.Data.(events.Raw), &p); err != nil {
 			return nil, err
