@@ -98,6 +98,9 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	clear(s.d.blocks)
 	clear(s.d.was)
 	next := store.Baseline{Reason: reasonReset, Low: 1, ModSeq: s.sel.ModSeq}
+	// A first look that was still announcing what it found goes on with it.
+	from := s.w.account().NotifyFrom.Truncate(time.Second)
+	untold := old.Baseline != nil && old.Baseline.Reason == reasonAdded && !from.IsZero()
 	matched := 0
 	for chunk := range slices.Chunk(uids, relinkWindow) {
 		var set imap.UIDSet
@@ -118,7 +121,7 @@ func (s *step) relink(ctx context.Context, reason string) error {
 			switch {
 			case s.match(one, places):
 				matched++
-			case !tooOld(one.InternalDate, look):
+			case !tooOld(one.InternalDate, look), untold && !one.InternalDate.Before(from):
 				next.Announce = append(next.Announce, one.UID)
 			}
 		}
