@@ -16,7 +16,7 @@ func (s *client) Folders(ctx context.Context) (Listing, error) {
 	all, whole, err := s.list(ctx, "*", o)
 	if extended && usable(err) {
 		// QUIRK(courier): a server may refuse RETURN options that it does not know.
-		s.plainList = true
+		s.plainList, s.info.ListStatus = true, false
 		all, whole, err = s.list(ctx, "*", wire.ListOptions{})
 	}
 	if err != nil {

@@ -153,6 +153,7 @@ func (w *worker) probe(ctx context.Context, first bool) error {
 		if listed, err = w.list(ctx); err != nil {
 			return err
 		}
+		w.info = w.sess.Info() // what LIST was refused is asked for in other ways from now on
 	}
 	if !probeDue && listed == nil {
 		return w.ask(ctx, false)
@@ -176,7 +177,12 @@ func (w *worker) probe(ctx context.Context, first bool) error {
 // ask asks for the numbers of folders that LIST did not give: one a second, all of them
 // at once when the session is new.
 func (w *worker) ask(ctx context.Context, all bool) error {
-	for _, f := range w.folders {
+	folders := w.folders
+	if !w.info.ListStatus { // the longest overdue first: else the first would be asked again before the last
+		folders = slices.Clone(folders)
+		slices.SortStableFunc(folders, func(a, b *folder) int { return a.askAt.Compare(b.askAt) })
+	}
+	for _, f := range folders {
 		now := time.Now()
 		if f.Watched == watchedNo || f.dirty || now.Before(f.askAt) || f.blocked(now) {
 			continue

@@ -193,6 +193,25 @@ func TestWorker_store_that_only_reads_costs_the_server_little(t *testing.T) {
 	})
 }
 
+// More folders than are asked for within a probe interval: each has its turn.
+func TestWorker_asks_for_every_folder_in_turn(t *testing.T) {
+	bubble(t, false, func(d *den) {
+		d.srv.act(func() {
+			d.srv.listStatus = false
+			for i := range 10 {
+				d.srv.create(fmt.Sprintf("Z%d", i))
+			}
+		})
+		d.cfg = Config{ProbeInterval: 2 * time.Second}
+		d.up()
+		d.pass(10 * time.Second)
+		d.took()
+		d.srv.put("Z9", "last")
+		d.pass(time.Minute)
+		d.expect("messageNew Z9 <last> new")
+	})
+}
+
 // unreadable fails all reads of an account's state while the lease is given.
 type unreadable struct {
 	*store.Store
