@@ -8,7 +8,7 @@ SOAK    ?= 30m
 VERSION_FLAGS := -trimpath
 
 .DEFAULT_GOAL := build
-.PHONY: build run demo test lint generate check fuzz bench soak help
+.PHONY: build run demo test lint generate check fuzz fault bench soak help
 
 build: ## the binary, in bin/
 	$(GO) build $(VERSION_FLAGS) -o $(BIN) ./cmd/postrider
@@ -39,6 +39,9 @@ check: generate lint build test ## what CI runs; generated files must be committ
 
 fuzz: ## every fuzz target for FUZZ (30s)
 	@.ci/fuzz.sh $(FUZZ)
+
+fault: ## every Redis command, question, answer and byte of a recorded sync fails once (hours)
+	POSTRIDER_FAULTS=all $(GO) test -count=1 -timeout 12h -run 'TestFault|TestCut|TestStall|TestAnswer' ./imapsync
 
 bench: ## the figures of README, also as JSON lines in bench.jsonl; BENCH=Crowd/1000 chooses
 	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd

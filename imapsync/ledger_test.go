@@ -126,15 +126,7 @@ func (d *den) agrees() error {
 	if err != nil {
 		return err
 	}
-	want := map[string]map[uint32]told{}
-	d.srv.act(func() {
-		for name, f := range d.srv.folders {
-			want[name] = map[uint32]told{}
-			for uid, m := range f.msgs {
-				want[name][uid] = told{m.id, strings.Join(m.flags, " ")}
-			}
-		}
-	})
+	want := d.served()
 	if err := unequal("events", want, l.folders, func(path string, m told) bool {
 		return l.silent["*"] || l.silent[path] && l.known[m.id]
 	}); err != nil {
@@ -156,6 +148,30 @@ func (d *den) agrees() error {
 		want[path] = msgs
 	}
 	return unequal("state", want, state, func(string, told) bool { return false })
+}
+
+// served is what the server holds.
+func (d *den) served() map[string]map[uint32]told {
+	d.t.Helper()
+	want := map[string]map[uint32]told{}
+	if d.truth != nil {
+		for name, msgs := range d.truth() {
+			want[name] = map[uint32]told{}
+			for uid, flags := range msgs {
+				want[name][uid] = told{"", strings.Join(flags, " ")}
+			}
+		}
+		return want
+	}
+	d.srv.act(func() {
+		for name, f := range d.srv.folders {
+			want[name] = map[uint32]told{}
+			for uid, m := range f.msgs {
+				want[name][uid] = told{m.id, strings.Join(m.flags, " ")}
+			}
+		}
+	})
+	return want
 }
 
 // stored is the state of all folders; whole says of which the first look is over.
