@@ -26,6 +26,7 @@ type accountIn struct {
 	SyncFrom   Opt[When]       `json:"syncFrom,omitempty" deprecated:"true" doc:"old name of notifyFrom"`
 	Metadata   Opt[Object]     `json:"metadata,omitempty" doc:"yours, given back; at most 4 KiB"`
 	IMAP       Block[imapIn]   `json:"imap,omitempty" doc:"the server to watch; replaced whole unless partial; false or null removes it"`
+	ContentIn
 }
 
 type headerIn struct {
@@ -103,6 +104,9 @@ func (in accountIn) apply(a *store.Account, c Config) error {
 			}
 			a.Metadata = small.Bytes()
 		}
+	}
+	if err := in.ContentIn.apply(&a.Override.ContentOverride); err != nil {
+		return err
 	}
 	if !in.IMAP.Set {
 		return nil

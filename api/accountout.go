@@ -40,6 +40,7 @@ type accountOut struct {
 	NotifyFrom *string     `json:"notifyFrom" format:"date-time"`
 	Metadata   *Object     `json:"metadata,omitempty"`
 	IMAP       *imapOut    `json:"imap,omitempty"`
+	ContentOut             // what the account has for itself
 
 	Connections  int           `json:"connections"`
 	Owner        *string       `json:"owner" doc:"process that watches it"`
@@ -154,6 +155,7 @@ func show(a store.Account, st store.State, silent time.Duration, now time.Time) 
 	out := accountOut{
 		AccountRow: rowOf(a, st, silent, now), Version: a.Version, Epoch: a.Epoch, Path: a.Paths,
 		NotifyFrom: stamp(a.NotifyFrom), Connections: st.Status.Connections,
+		ContentOut:   ContentOut(a.Override.ContentOverride),
 		Capabilities: st.Status.Capabilities, Plan: st.Status.Plan, Created: stamp(a.Created), Updated: stamp(a.Updated),
 	}
 	if st.Epoch != 0 {

@@ -28,6 +28,7 @@ type settingsIn struct {
 	NotifyMoves     Opt[bool]       `json:"notifyMoves,omitempty" doc:"one messageMoved for a move that is certain, one mailboxRenamed for a renamed folder, instead of the linked pair; default false"`
 	StoreIdentity   Opt[string]     `json:"storeIdentity,omitempty" enum:"auto,full,none" doc:"what is kept of a message to know it again: auto the ids that the server gives, full its Message-ID too; default auto"`
 	AuthFailingDays Opt[int]        `json:"authFailingDays,omitempty" minimum:"1" maximum:"365" doc:"days of refused credentials before an account pauses itself; default 3"`
+	ContentIn
 }
 
 // settingsOut are the settings in an answer; those that were not asked for are absent.
@@ -44,22 +45,32 @@ type settingsOut struct {
 	NotifyMoves     *bool        `json:"notifyMoves,omitempty"`
 	StoreIdentity   *string      `json:"storeIdentity,omitempty"`
 	AuthFailingDays *int         `json:"authFailingDays,omitempty"`
+	ContentOut
 }
 
 // settingsQuery names the settings that are wanted; none means all.
 type settingsQuery struct {
-	Webhooks        bool `query:"webhooks"`
-	WebhooksEnabled bool `query:"webhooksEnabled"`
-	WebhookEvents   bool `query:"webhookEvents"`
-	InboxNewOnly    bool `query:"inboxNewOnly"`
-	Headers         bool `query:"webhooksCustomHeaders"`
-	ServiceURL      bool `query:"serviceUrl"`
-	ServiceSecret   bool `query:"serviceSecret"`
-	StallAfter      bool `query:"stallAfter"`
-	NewFolderLimit  bool `query:"newFolderLimit"`
-	NotifyMoves     bool `query:"notifyMoves"`
-	StoreIdentity   bool `query:"storeIdentity"`
-	AuthFailingDays bool `query:"authFailingDays"`
+	Webhooks             bool `query:"webhooks"`
+	WebhooksEnabled      bool `query:"webhooksEnabled"`
+	WebhookEvents        bool `query:"webhookEvents"`
+	InboxNewOnly         bool `query:"inboxNewOnly"`
+	Headers              bool `query:"webhooksCustomHeaders"`
+	ServiceURL           bool `query:"serviceUrl"`
+	ServiceSecret        bool `query:"serviceSecret"`
+	StallAfter           bool `query:"stallAfter"`
+	NewFolderLimit       bool `query:"newFolderLimit"`
+	NotifyMoves          bool `query:"notifyMoves"`
+	StoreIdentity        bool `query:"storeIdentity"`
+	AuthFailingDays      bool `query:"authFailingDays"`
+	NotifyText           bool `query:"notifyText"`
+	NotifyTextSize       bool `query:"notifyTextSize"`
+	NotifyWebSafeHTML    bool `query:"notifyWebSafeHtml"`
+	NotifyHeaders        bool `query:"notifyHeaders"`
+	NotifyAttachments    bool `query:"notifyAttachments"`
+	NotifyAttachmentSize bool `query:"notifyAttachmentSize"`
+	NotifyCalendarEvents bool `query:"notifyCalendarEvents"`
+	NotifySource         bool `query:"notifySource"`
+	NotifySourceSize     bool `query:"notifySourceSize"`
 }
 
 type settingsShown struct {
@@ -107,6 +118,10 @@ func (s *Server) getSettings(ctx context.Context, q *settingsQuery) (*settingsSh
 	if names == nil {
 		names = []string{}
 	}
+	headerNames := set.Content.Headers
+	if headerNames == nil {
+		headerNames = []string{}
+	}
 	return &settingsShown{settingsOut{
 		Webhooks:        wanted(all || q.Webhooks, hook),
 		WebhooksEnabled: wanted(all || q.WebhooksEnabled, set.WebhooksEnabled),
@@ -120,6 +135,17 @@ func (s *Server) getSettings(ctx context.Context, q *settingsQuery) (*settingsSh
 		NotifyMoves:     wanted(all || q.NotifyMoves, set.NotifyMoves),
 		StoreIdentity:   wanted(all || q.StoreIdentity, set.StoreIdentity),
 		AuthFailingDays: wanted(all || q.AuthFailingDays, set.AuthFailingDays),
+		ContentOut: ContentOut{
+			Text:           wanted(all || q.NotifyText, set.Content.Text),
+			TextSize:       wanted(all || q.NotifyTextSize, set.Content.TextSize),
+			WebSafeHTML:    wanted(all || q.NotifyWebSafeHTML, set.Content.WebSafeHTML),
+			HeaderNames:    wanted(all || q.NotifyHeaders, headerNames),
+			Attachments:    wanted(all || q.NotifyAttachments, set.Content.Attachments),
+			AttachmentSize: wanted(all || q.NotifyAttachmentSize, set.Content.AttachmentSize),
+			CalendarEvents: wanted(all || q.NotifyCalendarEvents, set.Content.CalendarEvents),
+			Source:         wanted(all || q.NotifySource, set.Content.Source),
+			SourceSize:     wanted(all || q.NotifySourceSize, set.Content.SourceSize),
+		},
 	}}, nil
 }
 
@@ -154,6 +180,9 @@ func (s *Server) updateSettings(ctx context.Context, in *settingsUpdate) (*setti
 		"inboxNewOnly": b.InboxNewOnly, "webhooksCustomHeaders": b.Headers, "serviceUrl": b.ServiceURL,
 		"serviceSecret": b.ServiceSecret, "stallAfter": b.StallAfter, "newFolderLimit": b.NewFolderLimit,
 		"authFailingDays": b.AuthFailingDays, "notifyMoves": b.NotifyMoves, "storeIdentity": b.StoreIdentity,
+		"notifyText": b.Text, "notifyTextSize": b.TextSize, "notifyWebSafeHtml": b.WebSafeHTML,
+		"notifyHeaders": b.HeaderNames, "notifyAttachments": b.Attachments, "notifyAttachmentSize": b.AttachmentSize,
+		"notifyCalendarEvents": b.CalendarEvents, "notifySource": b.Source, "notifySourceSize": b.SourceSize,
 	} {
 		if raw, ok := field.raw(); ok {
 			values[name] = raw

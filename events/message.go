@@ -56,13 +56,35 @@ type Attachment struct {
 	Embedded    bool   `json:"embedded"` // inside multipart/related
 	Inline      bool   `json:"inline"`
 	ContentID   string `json:"contentId,omitempty"`
-	Method      string `json:"method,omitempty"` // of a calendar part
+	Method      string `json:"method,omitempty"`  // of a calendar part
+	Content     string `json:"content,omitempty"` // base64; with notifyAttachments
 }
 
-// Text says which text parts the message has.
+// Text says which text parts the message has, and, with notifyText, what is in them.
 type Text struct {
 	ID          string   `json:"id"`
 	EncodedSize TextSize `json:"encodedSize"`
+	Plain       string   `json:"plain,omitempty"`
+	HTML        string   `json:"html,omitempty"`
+	WebSafe     bool     `json:"webSafe,omitempty"` // HTML is sanitised
+	HasMore     bool     `json:"hasMore,omitempty"` // one of the two was cut
+}
+
+// CalendarEvent is an event that a calendar part tells of.
+type CalendarEvent struct {
+	EventID     string `json:"eventId,omitempty"` // its UID
+	Attachment  string `json:"attachment"`        // id of the part
+	Method      string `json:"method,omitempty"`
+	Summary     string `json:"summary,omitempty"`
+	Description string `json:"description,omitempty"`
+	Timezone    string `json:"timezone,omitempty"` // as the calendar names it
+	StartDate   *Time  `json:"startDate,omitempty"`
+	EndDate     *Time  `json:"endDate,omitempty"`
+	Organizer   string `json:"organizer,omitempty"`
+	Filename    string `json:"filename"`
+	ContentType string `json:"contentType"`
+	Encoding    string `json:"encoding"` // "base64"
+	Content     string `json:"content"`  // the calendar; "" where an event before it has the same
 }
 
 // TextSize is the size of the text parts in octets, as transferred.
@@ -103,6 +125,8 @@ type MessageNew struct {
 	Attachments       []Attachment        `json:"attachments,omitempty"`
 	Text              Text                `json:"text"`
 	Headers           map[string][]string `json:"headers,omitempty"` // lower-case names; with notifyHeaders
+	CalendarEvents    []CalendarEvent     `json:"calendarEvents,omitempty"`
+	Source            string              `json:"source,omitempty"` // the whole message, base64; with notifySource
 	MessageSpecialUse string              `json:"messageSpecialUse,omitempty"`
 	SeemsLikeNew      bool                `json:"seemsLikeNew"`
 	Origin            Origin              `json:"origin"`

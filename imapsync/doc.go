@@ -26,6 +26,10 @@
 // compares, makes the events, and becomes one commit, in which the cursors move
 // together with the events.
 //
+// Where settings want more of a message than its envelope and structure, content.go reads
+// it between the answer and the draft, message by message, within the memory that the
+// process has for it; what it does not get is said in the event.
+//
 // # Moves
 //
 // A move is seen in two halves (moves.go, holds.go). A message that leaves with an

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/postrider/postrider/internal/message"
 )
 
 // fakeServer is a mail server without a wire: what a Session would answer, with the
@@ -30,20 +32,22 @@ type fakeServer struct {
 	listStatus bool
 	objectID   bool // EMAILID, THREADID and MAILBOXID are told
 	dialErr    error
-	bye        error           // what IDLE ends with
-	mute       bool            // commands never answer
-	hidden     map[uint32]bool // UIDs that FETCH leaves out
-	poisoned   map[uint32]bool // UIDs whose whole FETCH is NO
-	deadly     map[uint32]bool // UIDs whose FETCH, whatever of them, ends the connection
-	fetchedAll func()          // called once, behind the answer to the next whole FETCH
-	commands   int             // of all sessions
-	refused    map[string]bool // folders whose EXAMINE is NO
-	readErr    error           // what EXAMINE, STATUS and FETCH of messages are answered with
-	noFolders  bool            // LIST answers nothing, with OK
-	garbled    string          // the folder whose line in LIST cannot be read
-	cutSearch  int             // SEARCH names only so many UIDs
-	limited    bool            // and says that it was limited
-	panics     int             // LISTs that panic
+	bye        error                                          // what IDLE ends with
+	mute       bool                                           // commands never answer
+	hidden     map[uint32]bool                                // UIDs that FETCH leaves out
+	poisoned   map[uint32]bool                                // UIDs whose whole FETCH is NO
+	deadly     map[uint32]bool                                // UIDs whose FETCH, whatever of them, ends the connection
+	fetchedAll func()                                         // called once, behind the answer to the next whole FETCH
+	parts      func(uid uint32, p PartWanted) ([]byte, error) // content of messages
+	structure  *message.Part                                  // of all messages
+	commands   int                                            // of all sessions
+	refused    map[string]bool                                // folders whose EXAMINE is NO
+	readErr    error                                          // what EXAMINE, STATUS and FETCH of messages are answered with
+	noFolders  bool                                           // LIST answers nothing, with OK
+	garbled    string                                         // the folder whose line in LIST cannot be read
+	cutSearch  int                                            // SEARCH names only so many UIDs
+	limited    bool                                           // and says that it was limited
+	panics     int                                            // LISTs that panic
 	dials      int
 	opened     map[string]int
 	bare       bool              // as Courier: EXAMINE tells no UIDNEXT, and a folder that never had mail the time as its UIDVALIDITY
@@ -472,7 +476,7 @@ func (x *fakeSession) Messages(ctx context.Context, set imap.UIDSet) ([]Message,
 		if x.s.poisoned[m.uid] {
 			return out, errFakeNo
 		}
-		out = append(out, Message{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id, Subject: m.id, ObjectIDs: x.s.ids(m)})
+		out = append(out, Message{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id, Subject: m.id, Structure: x.s.structure, ObjectIDs: x.s.ids(m)})
 	}
 	return out, nil
 }
@@ -547,6 +551,29 @@ func (x *fakeSession) Identities(ctx context.Context, set imap.UIDSet) ([]Identi
 	var out []IdentityOf
 	for _, m := range x.matching(set) {
 		out = append(out, IdentityOf{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id, ObjectIDs: x.s.ids(m)})
+	}
+	return out, nil
+}
+
+func (x *fakeSession) Parts(ctx context.Context, uid uint32, want []PartWanted) ([][]byte, error) {
+	if err := x.command(ctx); err != nil {
+		return nil, err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	out := make([][]byte, len(want))
+	if x.s.parts == nil || x.s.folders[x.open] == nil || x.s.folders[x.open].msgs[uid] == nil {
+		return out, nil
+	}
+	for i, p := range want {
+		data, err := x.s.parts(uid, p)
+		if err != nil {
+			if !goesOn(err) {
+				x.Close()
+			}
+			return out, err
+		}
+		out[i] = data
 	}
 	return out, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/store"
 )
@@ -27,6 +28,7 @@ type Config struct {
 	RenewInterval time.Duration // default 2.5 s
 	AliveInterval time.Duration // proofs of life to the store; default 30 s
 	Baselines     int           // large first looks at once; default 8
+	ContentMemory int64         // bytes for message contents in work; default 256 MiB
 }
 
 func (c *Config) defaults() {
@@ -44,6 +46,9 @@ func (c *Config) defaults() {
 	def(&c.AliveInterval, 30*time.Second)
 	if c.Baselines <= 0 {
 		c.Baselines = 8
+	}
+	if c.ContentMemory <= 0 {
+		c.ContentMemory = 256 << 20
 	}
 }
 
@@ -71,7 +76,8 @@ type Manager struct {
 
 	kick      chan struct{}
 	baselines chan struct{}
-	wg        sync.WaitGroup // workers
+	content   *semaphore.Weighted // bytes
+	wg        sync.WaitGroup      // workers
 
 	mu       sync.Mutex
 	workers  map[store.AccountID]*worker
@@ -95,6 +101,7 @@ func NewManager(o Options) *Manager {
 	return &Manager{
 		o: o, st: o.Store, cfg: o.Config, log: o.Logger, met: newMetrics(o.Registerer), pace: newPacer(),
 		kick: make(chan struct{}, 1), baselines: make(chan struct{}, o.Config.Baselines),
+		content: semaphore.NewWeighted(o.Config.ContentMemory),
 		workers: map[store.AccountID]*worker{}, procs: 1,
 	}
 }
@@ -338,7 +345,7 @@ func (m *Manager) start(ctx context.Context, a store.Account, l store.Lease, ask
 	wctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	w := &worker{
 		id: a.ID, lease: l, st: m.st, cfg: m.cfg, log: m.log, met: m.met, pace: m.pace,
-		dial: m.o.Dial, settings: m.st.Settings, pause: m.st.PauseAccount, baselines: m.baselines,
+		dial: m.o.Dial, settings: m.st.Settings, pause: m.st.PauseAccount, baselines: m.baselines, contentMemory: m.content, contentMost: m.cfg.ContentMemory,
 		profiles: m.o.Profiles, acct: a, kick: make(chan struct{}, 1), heldSince: asked, cancel: cancel,
 	}
 	w.leaseUntil.Store(m.stands(asked))

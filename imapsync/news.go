@@ -267,6 +267,9 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 	if err != nil {
 		return err
 	}
+	if s.toldAt.IsZero() {
+		s.toldAt = time.Now()
+	}
 	for i := range msgs {
 		m := &msgs[i]
 		_, known := s.d.record(m.UID)
@@ -304,24 +307,36 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 		if g := s.w.heldHere(s.f, m.UID); g != nil {
 			s.d.tellHeld(g, nil) // it left and is back: both are told, in this order
 		}
+		var done func()
+		if a.content, done, err = s.content(ctx, m); err != nil {
+			return err
+		}
 		s.d.arrive(m, a)
 		delete(s.f.waits, m.UID)
 		if ident != "" {
 			places[ident] = s.d.recent[ident]
 			s.suspect(m, a.places)
 		}
-		if s.d.full() {
-			if err := s.write(ctx); err != nil {
+		if s.d.full() || a.content != nil && time.Since(s.toldAt) > tellWithin {
+			err := s.write(ctx)
+			s.toldAt = time.Now()
+			if done(); err != nil {
 				return err
 			}
 			// Blocks that the rest of the batch touches may have been dropped.
 			if err := s.load(ctx, uids[i+1:]...); err != nil {
 				return err
 			}
+		} else {
+			done()
 		}
 	}
 	return nil
 }
+
+// tellWithin is how long a message whose content was read waits for others to be told
+// with it.
+const tellWithin = time.Second
 
 // arrival gathers what decides a message's origin. Of twins none is known to be the one
 // that left another folder.

@@ -30,7 +30,7 @@ func messageNew(s site, m *Message, a arrival) events.MessageNew {
 		Subject: m.Subject, MessageID: m.MessageID, InReplyTo: m.InReplyTo, References: m.References,
 		MessageSpecialUse: s.folder.SpecialUse,
 		Incomplete:        m.Damaged,
-		DecodeWarnings:    m.Warnings,
+		DecodeWarnings:    slices.Clone(m.Warnings),
 	}
 	if e.Flags == nil {
 		e.Flags = []string{}
@@ -75,7 +75,28 @@ func messageNew(s site, m *Message, a arrival) events.MessageNew {
 	e.ReplyTo = first(e.ReplyToList)
 	e.To, e.Cc, e.Bcc = p.addresses("to", m.To), p.addresses("cc", m.Cc), p.addresses("bcc", m.Bcc)
 	p.structure(m.Structure)
+	if a.content != nil {
+		p.fill(a.content)
+	}
 	return e
+}
+
+// fill puts the message's content into its event.
+func (p *payload) fill(c *content) {
+	e := p.e
+	e.Text.Plain, e.Text.HTML, e.Text.WebSafe, e.Text.HasMore = c.text.Plain, c.text.HTML, c.text.WebSafe, c.text.HasMore
+	e.Headers, e.Source, e.CalendarEvents = c.headers, c.source, c.calendar
+	for i := range e.CalendarEvents {
+		e.CalendarEvents[i].Attachment = partID(p.folder.Num, p.uid, e.CalendarEvents[i].Attachment)
+	}
+	for i, q := range p.content.Attachments[:len(e.Attachments)] {
+		e.Attachments[i].Content = c.attached[q.Number]
+	}
+	e.Truncated = append(e.Truncated, c.truncated...)
+	e.Incomplete = append(slices.Clone(e.Incomplete), c.incomplete...)
+	for _, w := range c.warnings {
+		(*message.Warnings)(&e.DecodeWarnings).Add(w)
+	}
 }
 
 // found stands in for the date of a message that has none at all: the last look that
@@ -175,8 +196,17 @@ func weight(e *events.MessageNew) int {
 		}
 	}
 	for _, a := range e.Attachments {
-		n += len(a.Filename) + len(a.ContentID)
+		n += len(a.Filename) + len(a.ContentID) + len(a.Content)
 	}
+	for name, values := range e.Headers {
+		for _, v := range values {
+			n += len(name) + len(v) + 8
+		}
+	}
+	for _, c := range e.CalendarEvents {
+		n += 300 + len(c.Summary) + len(c.Description) + len(c.Content)
+	}
+	n += len(e.Text.Plain) + len(e.Text.HTML) + len(e.Source)
 	return n
 }
 

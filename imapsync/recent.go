@@ -66,6 +66,7 @@ type arrival struct {
 	copied   bool            // its EMAILID is still in another folder
 	waited   *store.Pending  // it had been announced by the server before
 	places   []store.Place   // where its identity was seen, to be kept
+	content  *content        // nil: none is wanted
 }
 
 // originOf says why a message is announced: the first row of events.md section 4 that

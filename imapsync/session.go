@@ -75,6 +75,12 @@ type Session interface {
 	// What came before ErrNo is returned beside the error.
 	Identities(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error)
 
+	// Parts fetches pieces of one message without setting \Seen: as many as are wanted, in
+	// their order, each at most its Size long. One that did not come, or came as NIL, is
+	// nil; one that is shorter than its Size is at its end. What came is returned beside
+	// ErrNo and ErrBad. Together they MUST be at most maxPieces.
+	Parts(ctx context.Context, uid uint32, want []PartWanted) ([][]byte, error)
+
 	// UIDs lists the UIDs from..to (inclusive) of the selected folder by UID SEARCH; to
 	// 0 = to the end (what `n:*` brings below from is dropped). from 0 is 1.
 	UIDs(ctx context.Context, from, to uint32) (Enumeration, error)

@@ -36,8 +36,9 @@ type folder struct {
 
 	mailboxID string // as the last opening told; the folder list keeps it
 
-	sure  uint64              // number of the look that last showed all of it
-	waits map[uint32][]uint32 // arrivals that wait: UID → folders to be looked at first
+	sure   uint64              // number of the look that last showed all of it
+	waits  map[uint32][]uint32 // arrivals that wait: UID → folders to be looked at first
+	deadly map[uint32]int      // how often reading a message's content ended the connection
 }
 
 // retryAt is when the folder wants to be looked at again without a hint; zero = never.
@@ -106,8 +107,9 @@ type step struct {
 	uncounted bool // EXISTS is not to be trusted until the folder is opened again
 	wrote     bool
 
-	turnedTo bool     // UIDVALIDITY changed, for sure
-	uids     []uint32 // of the first look, while it goes on
+	toldAt   time.Time // when messages whose content was read were last committed
+	turnedTo bool      // UIDVALIDITY changed, for sure
+	uids     []uint32  // of the first look, while it goes on
 }
 
 // errAgain ends a step that found nothing wrong but cannot be finished now; the folder

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/postrider/postrider/store"
 )
 
@@ -42,6 +44,9 @@ type worker struct {
 	pause     func(context.Context, store.AccountID, string) (store.Account, error)
 	profiles  *Profiles
 	baselines chan struct{} // slots for large first looks, shared by the process
+
+	contentMemory *semaphore.Weighted // bytes that message contents in work may take, shared by the process
+	contentMost   int64               // all of them
 
 	// Shared with the manager and the watchdog.
 	mu         sync.Mutex

@@ -87,6 +87,8 @@ type Override struct {
 
 	NotifyMoves   *bool   `json:"notifyMoves,omitempty"`
 	StoreIdentity *string `json:"storeIdentity,omitempty"` // one of the Identity…
+
+	ContentOverride
 }
 
 // Watchable says whether a worker should hold the account.

@@ -36,6 +36,7 @@ type Settings struct {
 	AuthFailingDays       int         // days of refused credentials before the account pauses itself; default 3
 	NotifyMoves           bool        // a certain move is one messageMoved, a renamed folder one mailboxRenamed
 	StoreIdentity         string      // what folder state keeps beside UID and flags: IdentityAuto, the default, …Full or …None
+	Content               Content
 }
 
 // The values of Settings.StoreIdentity.
@@ -47,7 +48,7 @@ const (
 
 // DefaultSettings is what holds where nothing was set.
 func DefaultSettings() Settings {
-	return Settings{WebhooksEnabled: true, WebhookEvents: []string{"*"}, StallAfter: 600, NewFolderLimit: 1000, AuthFailingDays: 3, StoreIdentity: IdentityAuto}
+	return Settings{WebhooksEnabled: true, WebhookEvents: []string{"*"}, StallAfter: 600, NewFolderLimit: 1000, AuthFailingDays: 3, StoreIdentity: IdentityAuto, Content: defaultContent()}
 }
 
 // SettingError says what is wrong with one setting.
@@ -73,7 +74,7 @@ type setting struct {
 
 // settingKeys are the settings there are.
 func settingKeys() map[string]setting {
-	return map[string]setting{
+	keys := map[string]setting{
 		"webhooks": {true, func(s *Settings, b json.RawMessage) error {
 			var v *string
 			if err := strict(b, &v); err != nil {
@@ -166,6 +167,8 @@ func settingKeys() map[string]setting {
 			return nil
 		}, func(s Settings) any { return s.StoreIdentity }},
 	}
+	contentKeys(keys)
+	return keys
 }
 
 // namesEvents says whether a selector (a name, *, name*, or one of them behind !) fits any

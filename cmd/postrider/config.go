@@ -71,6 +71,7 @@ type Config struct {
 		AskInterval   time.Duration `yaml:"askInterval"`
 		ProofInterval time.Duration `yaml:"proofInterval"`
 		Baselines     int           `yaml:"baselines"`
+		ContentMemory size          `yaml:"contentMemory"`
 	} `yaml:"sync"`
 
 	Webhook struct {
@@ -115,6 +116,7 @@ func defaultConfig() Config {
 	c.Sync.AskInterval = time.Second
 	c.Sync.ProofInterval = 290 * time.Second
 	c.Sync.Baselines = 8
+	c.Sync.ContentMemory = 256 << 20
 	c.Webhook.Concurrency = 256
 	c.Webhook.SlowShare = 0.5
 	c.Webhook.PerHost = 32
@@ -246,6 +248,9 @@ func (c *Config) problems() []problem {
 		if n.v < n.low || n.v > n.high {
 			bad(n.key, "must be %d to %d", n.low, n.high)
 		}
+	}
+	if n := c.Sync.ContentMemory; n < 16<<20 || n > 1<<40 {
+		bad("sync.contentMemory", "must be 16MiB to 1TiB")
 	}
 	if c.Webhook.SlowShare <= 0 || c.Webhook.SlowShare > 1 {
 		bad("webhook.slowShare", "must be above 0 and at most 1")

@@ -60,7 +60,7 @@ func TestExampleConfig(t *testing.T) {
 func TestFieldsCanBeSet(t *testing.T) {
 	samples := map[reflect.Type]string{
 		reflect.TypeFor[string](): "x", reflect.TypeFor[bool](): "true", reflect.TypeFor[int](): "7", reflect.TypeFor[float64](): "0.25",
-		reflect.TypeFor[time.Duration](): "5m0s", reflect.TypeFor[secret.Text](): "hidden",
+		reflect.TypeFor[time.Duration](): "5m0s", reflect.TypeFor[size](): "20MiB", reflect.TypeFor[secret.Text](): "hidden",
 		reflect.TypeFor[nested](): "{}", reflect.TypeFor[[]string](): "a,b", reflect.TypeFor[[]secret.Text](): "hidden,too",
 	}
 	c := defaultConfig()

@@ -13,6 +13,36 @@ import (
 	"github.com/postrider/postrider/store/secret"
 )
 
+// size is a number of bytes; in text like 256MiB.
+type size int64
+
+// units of sizes, the largest first.
+var units = []struct {
+	name  string
+	bytes size
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+func (n size) String() string {
+	for _, u := range units {
+		if n >= u.bytes && n%u.bytes == 0 {
+			return strconv.FormatInt(int64(n/u.bytes), 10) + u.name
+		}
+	}
+	return "0B"
+}
+
+func parseSize(s string) (size, error) {
+	for _, u := range units {
+		if digits, ok := strings.CutSuffix(s, u.name); ok {
+			if n, err := strconv.ParseInt(digits, 10, 64); err == nil && n >= 0 && n <= math.MaxInt64/int64(u.bytes) {
+				return size(n) * u.bytes, nil
+			}
+			break
+		}
+	}
+	return 0, errors.New("must be a size such as 256MiB")
+}
+
 // field is one key of Config.
 type field struct {
 	key string
@@ -27,6 +57,7 @@ var (
 	nestedType   = reflect.TypeFor[nested]()
 	textType     = reflect.TypeFor[secret.Text]()
 	durationType = reflect.TypeFor[time.Duration]()
+	sizeType     = reflect.TypeFor[size]()
 )
 
 // fields lists all keys in the order of the struct.
@@ -114,6 +145,12 @@ func setScalar(v reflect.Value, s string) error {
 			return errors.New("must be a time such as 30s or 72h")
 		}
 		v.SetInt(int64(d))
+	case v.Type() == sizeType:
+		n, err := parseSize(s)
+		if err != nil {
+			return err
+		}
+		v.SetInt(int64(n))
 	case v.Kind() == reflect.String:
 		v.SetString(s)
 	case v.Kind() == reflect.Bool:

@@ -285,7 +285,7 @@ func (d *daemon) buildEngines() error {
 			},
 			Config: imapsync.Config{
 				ProbeInterval: s.ProbeInterval, ListInterval: s.ListInterval, AskInterval: s.AskInterval,
-				ProofInterval: s.ProofInterval, Baselines: s.Baselines,
+				ProofInterval: s.ProofInterval, Baselines: s.Baselines, ContentMemory: int64(s.ContentMemory),
 			},
 		})
 	}

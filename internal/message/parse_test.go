@@ -78,7 +78,7 @@ func TestTextIsCutAtACharacter(t *testing.T) {
 		{"=C3=BC=C3=BC", false, 3, "ü", true},
 		{"=C3=BC=C3=BC", false, 0, "", true},
 		{"", false, 0, "", false},
-		{"abc=\r\ndef=C", true, 100, "abc", true}, // not half an escape
+		{"abc=\r\ndef=C", true, 100, "abcdef", true}, // not half an escape
 	} {
 		got, more := Text(q, []byte(c.body), c.partial, c.most, nil)
 		if got != c.want || more != c.more {

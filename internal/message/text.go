@@ -13,7 +13,9 @@ import (
 // there is more text than is given.
 func Text(q *Part, body []byte, partial bool, most int, w *Warnings) (text string, more bool) {
 	if partial && q.Encoding == "quoted-printable" { // not within an escape
-		body = body[:bytes.LastIndexByte(body, '\n')+1]
+		if i := bytes.LastIndexByte(body, '='); i >= 0 && len(body)-i <= 2 {
+			body = body[:i]
+		}
 	}
 	// No charset has more than four bytes for what UTF-8 needs one for; what is beyond
 	// cannot count. Some bytes more, so that the cut is never seen.
