@@ -9,7 +9,6 @@ import (
 	"github.com/postrider/postrider/imapsync/imaptest"
 	"github.com/postrider/postrider/store"
 	"github.com/postrider/postrider/store/secret"
-	"github.com/postrider/postrider/store/storetest"
 )
 
 // firstLines are the events of an account with the six folders of the test servers.
@@ -240,19 +239,4 @@ func TestEngine_lost_state_is_no_flood(t *testing.T) {
 		r.expect("messageNew INBOX two@x new")
 		r.check()
 	})
-}
-
-func TestEngine_survives_a_server_restart(t *testing.T) {
-	t.Parallel()
-	d := imaptest.StartDovecot(t)
-	r := newRig(t, storetest.Miniredis(t), d.User("jo", "secret"))
-	r.register(time.Time{})
-	r.up()
-	r.expect(firstLines()...)
-	d.Stop()
-	r.until(events.ConnectErrorType)
-	d.Start()
-	r.put("INBOX", "after@x")
-	r.expect("authenticationSuccess", "messageNew INBOX after@x new")
-	r.check()
 }

@@ -1,0 +1,207 @@
+package imapsync_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/imapsync"
+	"github.com/postrider/postrider/imapsync/imaptest"
+	"github.com/postrider/postrider/store/storetest"
+)
+
+// peer is a real server that can be stopped and started.
+type peer interface {
+	Stop()
+	Start()
+}
+
+// eachReal runs a scenario on every real server.
+func eachReal(t *testing.T, f func(t *testing.T, srv peer, r *rig)) {
+	each := func(name string, start func(t *testing.T) (peer, imaptest.Mailbox)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv, box := start(t)
+			f(t, srv, newRig(t, storetest.Miniredis(t), box))
+		})
+	}
+	each("dovecot", func(t *testing.T) (peer, imaptest.Mailbox) {
+		s := imaptest.StartDovecot(t)
+		return s, s.User("jo", "secret")
+	})
+	each("cyrus", func(t *testing.T) (peer, imaptest.Mailbox) {
+		s := imaptest.StartCyrus(t)
+		return s, s.User("jo", "secret")
+	})
+	each("courier", func(t *testing.T) (peer, imaptest.Mailbox) {
+		s := imaptest.StartCourier(t)
+		return s, s.User("jo", "secret")
+	})
+}
+
+func TestEngine_survives_a_server_restart(t *testing.T) {
+	eachReal(t, func(t *testing.T, srv peer, r *rig) {
+		r.register(time.Time{})
+		r.up()
+		r.expect(firstLines()...)
+		srv.Stop()
+		r.until(events.ConnectErrorType)
+		srv.Start()
+		r.put("INBOX", "after@x")
+		r.expect("authenticationSuccess", "messageNew INBOX after@x new")
+		r.check()
+	})
+}
+
+// Courier counts what it refuses, and hangs up on who goes on: it must not be asked for
+// anything that it does not advertise.
+func TestEngine_says_nothing_that_Courier_refuses(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, storetest.Miniredis(t), imaptest.StartCourier(t).User("jo", "secret"))
+	var mu sync.Mutex
+	var heard bytes.Buffer
+	r.dialer = imapsync.NewDialer(imapsync.DialerOptions{
+		AllowPlaintext: true,
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			return &tee{Conn: c, mu: &mu, to: &heard}, err
+		},
+	})
+	r.begin()
+	uid := r.put("INBOX", "one@x")
+	r.put("Archive", "two@x")
+	r.expect("messageNew INBOX one@x new", "messageNew Archive two@x new")
+	r.ok(r.box.Expunge(t.Context(), "INBOX", uid))
+	r.expect("messageDeleted INBOX")
+	r.down()
+	mu.Lock()
+	defer mu.Unlock()
+	if !bytes.Contains(heard.Bytes(), []byte(" OK IDLE")) {
+		t.Fatalf("the server said:\n%s", heard.Bytes())
+	}
+	if no := regexp.MustCompile(`(?m)^A\d+ (NO|BAD) .*`).FindAll(heard.Bytes(), -1); no != nil {
+		t.Errorf("refused: %q", no)
+	}
+}
+
+// tee keeps what is read.
+type tee struct {
+	net.Conn
+	mu *sync.Mutex
+	to *bytes.Buffer
+}
+
+func (c *tee) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.mu.Lock()
+	c.to.Write(b[:n])
+	c.mu.Unlock()
+	return n, err
+}
+
+// A Cyrus that has cleaned up names as vanished whatever is not there, of what went in
+// one's absence or long before.
+func TestEngine_Cyrus_without_history(t *testing.T) {
+	t.Parallel()
+	srv := imaptest.StartCyrus(t)
+	r := newRig(t, storetest.Miniredis(t), srv.User("jo", "secret"))
+	r.begin()
+	var want []string
+	for i := range 6 {
+		id := fmt.Sprintf("m%d@x", i+1)
+		r.put("INBOX", id)
+		want = append(want, "messageNew INBOX "+id+" new")
+	}
+	r.expect(want...)
+	r.ok(r.box.Expunge(t.Context(), "INBOX", 2, 3))
+	r.expect("messageDeleted INBOX", "messageDeleted INBOX")
+	r.down()
+	r.ok(r.box.Expunge(t.Context(), "INBOX", 5))
+	r.put("INBOX", "down@x")
+	r.ok(srv.Forget())
+	r.up()
+	r.expect("messageDeleted INBOX", "messageNew INBOX down@x new")
+	r.check()
+}
+
+// What another client does to mailboxes on real servers, with the engine and the server
+// restarted in between: when all is quiet, the events folded up are the server's
+// folders, and so is the state. The same on the model of a server, longer and with
+// faults: TestModel.
+func TestEngine_history_on_real_servers(t *testing.T) {
+	eachReal(t, func(t *testing.T, srv peer, r *rig) {
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		realHistory(r, srv, rand.New(rand.NewPCG(seed, 1)))
+	})
+}
+
+func realHistory(r *rig, srv peer, rnd *rand.Rand) {
+	ctx := r.t.Context()
+	r.begin()
+	n := 0
+	put := func(folder string) {
+		n++
+		r.put(folder, fmt.Sprintf("m%d@x", n))
+	}
+	for range 30 {
+		truth, err := r.box.Truth(ctx)
+		r.ok(err)
+		names := slices.Sorted(maps.Keys(truth))
+		folder, to := names[rnd.IntN(len(names))], names[rnd.IntN(len(names))]
+		uids := slices.Sorted(maps.Keys(truth[folder].Messages))
+		var one uint32
+		if len(uids) > 0 {
+			one = uids[rnd.IntN(len(uids))]
+		}
+		switch op := rnd.IntN(20); {
+		case op < 7 || one == 0 && op < 15:
+			put(folder)
+		case op < 9:
+			r.ok(r.box.AddFlags(ctx, folder, []uint32{one}, []string{`\Seen`, `\Flagged`, "$later"}[rnd.IntN(3)]))
+		case op < 10:
+			r.ok(r.box.RemoveFlags(ctx, folder, []uint32{one}, `\Seen`, "$later"))
+		case op < 12:
+			r.ok(r.box.Expunge(ctx, folder, one))
+		case op < 14 && to != folder:
+			r.ok(r.box.Move(ctx, folder, to, one))
+		case op < 15 && to != folder:
+			r.ok(r.box.Copy(ctx, folder, to, one))
+		case op < 16:
+			n++
+			r.ok(r.box.CreateFolder(ctx, fmt.Sprintf("F%d", n)))
+		case op < 17 && folder[0] == 'F':
+			r.ok(r.box.DeleteFolder(ctx, folder))
+		case op < 18:
+			r.down()
+			put(folder)
+			r.up()
+		case op < 19:
+			srv.Stop()
+			srv.Start()
+			r.box.(interface{ Disconnect() }).Disconnect()
+		}
+		<-time.After(time.Duration(rnd.IntN(60)) * time.Millisecond)
+	}
+	truth, err := r.box.Truth(ctx)
+	r.ok(err)
+	start1 := map[string]map[uint32][]string{}
+	for name := range truth {
+		put(name) // a server without MODSEQ shows flags when the folder is opened
+	}
+	for _, name := range []string{"INBOX", "Sent", "Drafts", "Trash", "Junk", "Archive"} {
+		start1[name] = map[uint32][]string{}
+	}
+	poll(40*time.Second, func() bool { return r.differs() == "" })
+	r.check()
+	r.fold(start1, r.journal(0))
+}
