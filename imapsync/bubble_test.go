@@ -445,7 +445,7 @@ func TestWorker_server_that_tells_little(t *testing.T) {
 			d.srv.add("Archive", "three", time.Now())
 		})
 		d.pass(3 * time.Minute)
-		d.expect("messageDeleted Archive", "messageNew Archive <three> new")
+		d.expect("messageNew Archive <three> new", "messageDeleted Archive") // which was looked for in the inbox first
 	})
 }
 
