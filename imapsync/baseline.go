@@ -249,7 +249,7 @@ func (s *step) taken(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error)
 
 // live announces what arrived since EXISTS was exists, and returns what it is now.
 func (s *step) live(ctx context.Context, exists int) (int, error) {
-	c := s.w.sess.Changes()
+	c := s.w.heard()
 	s.expunged += c.Expunged
 	now := int(s.w.sess.Exists())
 	if !c.Exists {

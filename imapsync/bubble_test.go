@@ -54,15 +54,16 @@ func bubble(t *testing.T, condstore bool, f func(*den)) {
 
 // den is an engine in a bubble.
 type den struct {
-	t    *testing.T
-	st   *store.Store
-	srv  *fakeServer
-	rdb  *redis.Client
-	mini *miniredis.Miniredis
-	m    *Manager
-	wrap func(Store) Store // nil: the store as it is
-	cfg  Config
-	stop func()
+	t        *testing.T
+	st       *store.Store
+	srv      *fakeServer
+	rdb      *redis.Client
+	mini     *miniredis.Miniredis
+	m        *Manager
+	wrap     func(Store) Store // nil: the store as it is
+	cfg      Config
+	profiles string // besides those that come along
+	stop     func()
 
 	// Of another server than srv; nil: srv's.
 	dial  func(context.Context) (Session, error)
@@ -162,8 +163,10 @@ func (d *den) up() {
 	if d.wrap != nil {
 		st = d.wrap(st)
 	}
+	profiles, err := NewProfiles(d.profiles)
+	d.ok(err)
 	d.m = NewManager(Options{
-		Store: st, Owner: "proc", Config: d.cfg, Logger: slog.New(slog.NewTextHandler(d.t.Output(), nil)),
+		Profiles: profiles, Store: st, Owner: "proc", Config: d.cfg, Logger: slog.New(slog.NewTextHandler(d.t.Output(), nil)),
 		Dial: func(ctx context.Context, _ store.Account) (Session, error) {
 			if d.dial != nil {
 				return d.dial(ctx)

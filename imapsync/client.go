@@ -45,6 +45,7 @@ func infoOf(c *wire.Conn) Info {
 		ESearch:    caps.Has(imap.CapESearch),
 		Idle:       caps.Has(imap.CapIdle),
 		ListStatus: caps.Has(imap.CapListStatus),
+		Notify:     caps.Has(imap.CapNotify),
 		SpecialUse: caps.Has(imap.CapSpecialUse),
 		UIDPlus:    caps.Has(imap.CapUIDPlus),
 		ObjectID:   caps.Has("OBJECTID"),
@@ -160,8 +161,16 @@ func (s *client) Changes() Changes {
 	for _, f := range w.Flagged {
 		c.Flags = append(c.Flags, f.Seq)
 	}
+	for i := range w.Status {
+		st := statusOf(&w.Status[i])
+		c.Folders = append(c.Folders, FolderHint{Raw: inboxed(w.Status[i].Raw), Status: &st})
+	}
+	c.Listed, c.Overflow, c.Throttle = len(w.Listed) > 0, w.Overflow, w.Throttle
 	return c
 }
+
+// Notify implements Session.
+func (s *client) Notify(ctx context.Context) error { return failure(s.c.Notify(ctx, true)) }
 
 // Noop implements Session.
 func (s *client) Noop(ctx context.Context) error { return failure(s.c.Noop(ctx)) }

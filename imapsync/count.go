@@ -93,7 +93,7 @@ var errMore = errors.New("more arrived meanwhile")
 
 // hear takes the hints that came during the step and says whether something arrived.
 func (s *step) hear() bool {
-	c := s.w.sess.Changes()
+	c := s.w.heard()
 	s.expunged += c.Expunged
 	s.vanished(c.Vanished)
 	s.uncounted = c.Doubt

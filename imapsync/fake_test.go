@@ -48,10 +48,19 @@ type fakeServer struct {
 	cutSearch  int                                            // SEARCH names only so many UIDs
 	limited    bool                                           // and says that it was limited
 	panics     int                                            // LISTs that panic
-	dials      int
-	opened     map[string]int
-	bare       bool              // as Courier: EXAMINE tells no UIDNEXT, and a folder that never had mail the time as its UIDVALIDITY
-	strike     func(n int) error // what becomes of the n-th command, if it is not nil
+
+	notify    bool // NOTIFY is offered
+	notifyErr error
+	notifies  int      // how often it was asked for
+	caps      []string // besides IMAP4rev1
+	noIdle    bool
+	roles     map[string]string // special uses, by folder
+	statuses  []string          // folders that STATUS was asked for
+	lists     int
+	dials     int
+	opened    map[string]int
+	bare      bool              // as Courier: EXAMINE tells no UIDNEXT, and a folder that never had mail the time as its UIDVALIDITY
+	strike    func(n int) error // what becomes of the n-th command, if it is not nil
 }
 
 type fakeFolder struct {
@@ -226,6 +235,7 @@ type fakeSession struct {
 	open    string
 	seenAt  map[uint32]uint64
 	changes Changes
+	heard   map[string]Status // with NOTIFY: what was told of each folder
 	kicked  bool
 	proof   time.Time
 	speakBy time.Time
@@ -235,6 +245,9 @@ var errFakeClosed = &Error{Kind: ErrClosed, Stage: StageCommand, Err: errors.New
 
 // notice compares the open folder with what the session knows, as pushes would.
 func (x *fakeSession) notice() {
+	if x.heard != nil {
+		x.tell()
+	}
 	f := x.s.folders[x.open]
 	if f == nil {
 		return
@@ -260,6 +273,63 @@ func (x *fakeSession) notice() {
 	if x.changes.Any() {
 		x.poke()
 	}
+}
+
+// tell is what NOTIFY pushes of other folders.
+func (x *fakeSession) tell() {
+	for name := range x.s.folders {
+		st := x.status(name)
+		was, known := x.heard[name]
+		switch x.heard[name] = st; {
+		case !known:
+			x.changes.Listed = true
+		case was.Messages != st.Messages || was.UIDNext != st.UIDNext || was.UIDValidity != st.UIDValidity:
+			if st.UIDValidity == was.UIDValidity {
+				st.HasUIDValidity = false
+			}
+			if name != x.open {
+				x.changes.Folders = append(x.changes.Folders, FolderHint{Raw: name, Status: &st})
+			}
+		}
+	}
+	for name := range x.heard {
+		if x.s.folders[name] == nil {
+			delete(x.heard, name)
+			x.changes.Listed = true
+		}
+	}
+	if x.changes.Else() {
+		x.poke()
+	}
+}
+
+// overflow says NOTIFICATIONOVERFLOW, and no more.
+func (s *fakeServer) overflow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.sessions {
+		x.heard, x.changes.Overflow = nil, true
+		x.poke()
+	}
+}
+
+func (x *fakeSession) Notify(ctx context.Context) error {
+	if err := x.command(ctx); err != nil {
+		return err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	x.s.notifies++
+	if x.s.notifyErr != nil {
+		return x.s.notifyErr
+	}
+	x.heard = map[string]Status{}
+	for name := range x.s.folders {
+		st := x.status(name)
+		x.heard[name] = st
+		x.changes.Folders = append(x.changes.Folders, FolderHint{Raw: name, Status: &st})
+	}
+	return nil
 }
 
 func (x *fakeSession) look(f *fakeFolder) {
@@ -327,8 +397,8 @@ func (x *fakeSession) dies(set imap.UIDSet) bool {
 
 func (x *fakeSession) Info() Info {
 	return Info{
-		Capabilities: []string{"IMAP4rev1"}, ServerName: "fake", Version: x.s.version,
-		CondStore: x.s.condstore, QResync: x.s.qresync, Idle: true, ListStatus: x.s.listStatus, ObjectID: x.s.objectID,
+		Capabilities: append([]string{"IMAP4rev1"}, x.s.caps...), ServerName: "fake", Version: x.s.version,
+		CondStore: x.s.condstore, QResync: x.s.qresync, Idle: !x.s.noIdle, Notify: x.s.notify, ListStatus: x.s.listStatus, ObjectID: x.s.objectID,
 	}
 }
 
@@ -338,6 +408,7 @@ func (x *fakeSession) Folders(ctx context.Context) (Listing, error) {
 	}
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
+	x.s.lists++
 	if x.s.panics > 0 {
 		x.s.panics--
 		panic("planted")
@@ -350,6 +421,9 @@ func (x *fakeSession) Folders(ctx context.Context) (Listing, error) {
 		l := Listed{Raw: name, Path: name, Delimiter: "/", Selectable: true}
 		if name == "INBOX" {
 			l.SpecialUse = `\Inbox`
+		}
+		if role := x.s.roles[name]; role != "" {
+			l.SpecialUse, l.SpecialUseSource = role, sourceExtension
 		}
 		if x.s.objectID {
 			l.MailboxID = x.s.folders[name].mailboxID
@@ -382,6 +456,7 @@ func (x *fakeSession) Status(ctx context.Context, raw string) (Status, error) {
 	}
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
+	x.s.statuses = append(x.s.statuses, raw)
 	if x.s.readErr != nil {
 		return Status{}, x.s.readErr
 	}
@@ -401,7 +476,8 @@ func (x *fakeSession) Select(ctx context.Context, raw string) (Selected, error) 
 	if x.s.readErr != nil {
 		return Selected{}, x.s.readErr
 	}
-	x.open, x.changes = "", Changes{}
+	x.open = ""
+	x.changes = Changes{Folders: x.changes.Folders, Listed: x.changes.Listed, Overflow: x.changes.Overflow}
 	if f == nil || x.s.refused[raw] {
 		return Selected{}, errFakeNo
 	}
@@ -634,7 +710,7 @@ func (x *fakeSession) Idle(ctx context.Context, most time.Duration) (IdleEnd, er
 	defer t.Stop()
 	for {
 		x.s.mu.Lock()
-		changed, kicked := x.changes.Any(), x.kicked
+		changed, kicked := x.changes.Any() || x.changes.Else(), x.kicked
 		x.kicked = false
 		x.s.mu.Unlock()
 		switch {

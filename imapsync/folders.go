@@ -32,8 +32,8 @@ var errListAgain = errors.New("the folder list lost most folders: asked again on
 // list asks for the folders and commits what differs: folders that are gone are said
 // at once, new ones when they were looked at, renamed ones as a linked pair.
 func (w *worker) list(ctx context.Context) ([]Listed, error) {
-	w.listAt = time.Now().Add(w.cfg.ListInterval)
 	asked := time.Now()
+	w.listed, w.listAt = asked, asked.Add(w.cfg.ListInterval)
 	answer, err := w.sess.Folders(ctx)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -30,8 +29,12 @@ func (w *worker) pass(ctx context.Context) error {
 			if err := w.visit(ctx, m, &hints); err != nil {
 				return err
 			}
-			if hints.Expunged > 0 || len(hints.Flags) > 0 {
-				w.probeSoon() // it may have gone to another folder
+			switch {
+			case w.notified: // of other folders it will be told
+			case hints.Expunged > 0 || len(hints.Flags) > 0:
+				w.probeSoon(2 * time.Second) // it may have gone to another folder
+			default:
+				w.probeSoon(30 * time.Second) // where one arrived others may have
 			}
 		}
 	}
@@ -60,7 +63,7 @@ func (w *worker) pass(ctx context.Context) error {
 		return err
 	}
 	if len(w.gone) > 0 {
-		w.probeSoon() // they may be in another folder
+		w.probeSoon(2 * time.Second) // they may be in another folder
 	}
 	if err := w.wholePass(ctx); err != nil {
 		return err
@@ -111,7 +114,7 @@ func (w *worker) attend(ctx context.Context) error {
 	if m == nil || w.open != m {
 		return nil
 	}
-	w.keep(w.sess.Changes())
+	w.keep(w.heard())
 	if hints := w.takeHints(); hints.Any() {
 		return w.visit(ctx, m, &hints)
 	}
@@ -140,136 +143,6 @@ func (w *worker) visit(ctx context.Context, f *folder, hints *Changes) error {
 	}
 	f.dirty = true
 	return err
-}
-
-// probe finds out which folders are dirty without opening them.
-func (w *worker) probe(ctx context.Context, first bool) error {
-	now := time.Now()
-	listDue := first || !now.Before(w.listAt)
-	probeDue := first || !now.Before(w.probeAt)
-	var listed []Listed
-	if listDue || probeDue && w.info.ListStatus {
-		var err error
-		if listed, err = w.list(ctx); err != nil {
-			return err
-		}
-		w.info = w.sess.Info() // what LIST was refused is asked for in other ways from now on
-	}
-	if !probeDue && listed == nil {
-		return w.ask(ctx, false)
-	}
-	w.probed = now
-	w.looks++
-	w.probeAt = now.Add(w.idleStretch(w.cfg.ProbeInterval))
-	for _, l := range listed {
-		f := w.byRaw(l.Raw)
-		if f == nil || f.Watched == watchedNo || l.Status == nil {
-			continue
-		}
-		f.asked = 0
-		f.askAt = w.probeAt
-		f.uidNext = l.Status.UIDNext
-		w.judgeNumbers(f, *l.Status)
-	}
-	return w.ask(ctx, first)
-}
-
-// ask asks for the numbers of folders that LIST did not give: one a second, all of them
-// at once when the session is new.
-func (w *worker) ask(ctx context.Context, all bool) error {
-	folders := w.folders
-	if !w.info.ListStatus { // the longest overdue first: else the first would be asked again before the last
-		folders = slices.Clone(folders)
-		slices.SortStableFunc(folders, func(a, b *folder) int { return a.askAt.Compare(b.askAt) })
-	}
-	for _, f := range folders {
-		now := time.Now()
-		if f.Watched == watchedNo || f.dirty || now.Before(f.askAt) || f.blocked(now) {
-			continue
-		}
-		if f == w.open || f == w.main() {
-			f.askAt, f.dirty = now.Add(w.idleStretch(w.cfg.ProbeInterval)), true
-			continue
-		}
-		if !all && now.Sub(w.askedAt) < w.cfg.AskInterval {
-			return nil
-		}
-		w.askedAt = now
-		st, err := w.sess.Status(ctx, f.Raw)
-		if err != nil && goesOn(err) {
-			if err := w.refused(ctx, f, err); err != nil {
-				return err
-			}
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		f.askAt = now.Add(w.askInterval(f, now))
-		f.uidNext, f.dirty = st.UIDNext, false
-		w.looks++
-		w.judgeNumbers(f, st)
-	}
-	return nil
-}
-
-// askInterval is how often a folder's numbers are asked for alone.
-func (w *worker) askInterval(f *folder, now time.Time) time.Duration {
-	if f.SpecialUse != "" || now.Sub(f.active) < 24*time.Hour {
-		return w.idleStretch(w.cfg.ProbeInterval)
-	}
-	if len(w.folders) > 300 {
-		return 15 * w.cfg.ProbeInterval
-	}
-	return 5 * w.cfg.ProbeInterval
-}
-
-// idleStretch doubles an interval, up to four times, for an account where nothing
-// happened for an hour, a day.
-func (w *worker) idleStretch(d time.Duration) time.Duration {
-	switch quiet := time.Since(w.activeAt); {
-	case quiet > 24*time.Hour:
-		return 4 * d
-	case quiet > time.Hour:
-		return 2 * d
-	}
-	return d
-}
-
-// judgeNumbers marks a folder dirty, or looked at where its numbers say all.
-func (w *worker) judgeNumbers(f *folder, st Status) {
-	if !clean(f.meta, st) {
-		f.dirty = true
-		return
-	}
-	f.sure = w.looks
-	w.lookedAtAll(f)
-}
-
-// clean compares a folder's numbers with those before its last complete look. A number
-// that did not come proves nothing.
-func clean(m store.FolderMeta, st Status) bool {
-	if m.Unlooked || m.Baseline != nil || m.Fail != nil {
-		return false
-	}
-	if !st.HasMessages || !st.HasUIDNext || !st.HasUIDValidity || m.Snap.ModSeq > 0 && !st.HasModSeq {
-		return false
-	}
-	return st.Messages == m.Snap.Messages && st.UIDNext == m.Snap.UIDNext && st.UIDValidity == m.Snap.UIDValidity &&
-		(m.Snap.ModSeq == 0 || st.ModSeq == m.Snap.ModSeq)
-}
-
-// probeSoon brings the next probe forward, at most one every two seconds.
-func (w *worker) probeSoon() {
-	at := w.probed.Add(min(2*time.Second, w.cfg.ProbeInterval))
-	if at.Before(w.probeAt) {
-		w.probeAt = at
-	}
-	for _, f := range w.folders {
-		if at.Before(f.askAt) && (f.SpecialUse != "" || !f.active.IsZero()) {
-			f.askAt = at
-		}
-	}
 }
 
 func (w *worker) byRaw(raw string) *folder {
@@ -360,14 +233,18 @@ func (w *worker) wholePass(ctx context.Context) error {
 		}
 	}
 	w.unlatch(now)
-	if stalled := w.stalled.Swap(false); w.whole && !stalled && !w.replan {
+	if err := w.subscribe(ctx); err != nil {
+		return err
+	}
+	plan := w.plan()
+	if stalled := w.stalled.Swap(false); w.whole && !stalled && !w.replan && slices.Equal(plan, w.state.Status.Plan) {
 		return nil
 	}
 	w.whole, w.replan = true, true // until the store has it: nobody else would say it
 	err := w.say(ctx, func(st *store.Status, tell teller) {
 		st.State, st.SyncTime = store.StateConnected, now.UTC()
 		st.Sync = store.SyncPhase{Phase: "idle", FoldersTotal: len(w.folders), FoldersDone: len(w.folders), Messages: messages, StartedAt: w.began.UTC()}
-		st.Plan, st.SyncError, st.Latches = w.plan(), w.folderError, w.latches
+		st.Plan, st.SyncError, st.Latches = plan, w.folderError, w.latches
 		st.Failures = 0
 		if !st.Stalled.IsZero() {
 			alive := w.state.LastAlive
@@ -382,125 +259,4 @@ func (w *worker) wholePass(ctx context.Context) error {
 		w.replan = false
 	}
 	return err
-}
-
-// rest waits until there is something to do: in IDLE where the server has it and the
-// main folder is open, else between round trips.
-func (w *worker) rest(ctx context.Context) error {
-	wake := w.wakeAt(ctx)
-	m := w.main()
-	if !w.info.Idle || m == nil || w.open != m || w.latched(latchIdle) {
-		return w.poll(ctx, wake)
-	}
-	limit := max(time.Until(wake), 0)
-	if limit == 0 || w.kicked.Load() {
-		// A pass leaves nothing due; should one ever, the account must not spin.
-		const most = 100
-		if w.restless++; w.restless > most {
-			w.log.WarnContext(ctx, "no rest between passes", "account", w.id)
-			return wait(ctx, time.Second)
-		}
-		return nil
-	}
-	w.restless = 0
-	began := time.Now()
-	end, err := w.sess.Idle(ctx, limit)
-	if err != nil && goesOn(err) {
-		w.latch(latchIdle, responseOf(err))
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if end == IdleServer && time.Since(began) < 5*time.Second {
-		if w.shortIdles++; w.shortIdles > 1 {
-			w.latch(latchIdle, "the server ends it at once")
-		}
-	}
-	w.keep(w.sess.Changes())
-	return nil
-}
-
-// poll waits without IDLE and makes a round trip: every 30 s while something happens,
-// more slowly when not.
-func (w *worker) poll(ctx context.Context, wake time.Time) error {
-	every := 30 * time.Second
-	switch quiet := time.Since(w.activeAt); {
-	case quiet > time.Hour:
-		every = 2 * time.Minute
-	case quiet > 10*time.Minute:
-		every = time.Minute
-	}
-	t := time.NewTimer(min(max(time.Until(wake), 0), every))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-w.kick:
-	case <-t.C:
-	}
-	if err := w.sess.Noop(ctx); err != nil && !goesOn(err) {
-		return err
-	}
-	w.keep(w.sess.Changes())
-	return nil
-}
-
-// wakeAt is when the next thing is due: at the latest the next proof of life, often
-// enough that a healthy account never looks stalled.
-func (w *worker) wakeAt(ctx context.Context) time.Time {
-	now := time.Now()
-	proof := min(w.cfg.ProofInterval, w.stallAfter(ctx)/3)
-	wake := now.Add(proof - time.Duration(rand.Int64N(int64(proof)/5+1)))
-	earlier := func(t time.Time) {
-		if !t.IsZero() && t.Before(wake) {
-			wake = t
-		}
-	}
-	earlier(w.listAt)
-	earlier(w.probeAt)
-	earlier(w.heldUntil())
-	for _, f := range w.folders {
-		if f.Watched == watchedNo {
-			continue
-		}
-		earlier(f.retryAt())
-		if f.blocked(now) {
-			continue
-		}
-		earlier(f.flagAt)
-		if !w.info.ListStatus {
-			at := f.askAt
-			if next := w.askedAt.Add(w.cfg.AskInterval); at.Before(next) {
-				at = next
-			}
-			earlier(at)
-		}
-		if f.dirty {
-			earlier(now)
-		}
-	}
-	return wake
-}
-
-// keep adds hints to those not yet looked into.
-func (w *worker) keep(c Changes) {
-	w.hints.Exists = w.hints.Exists || c.Exists
-	w.hints.Expunged += c.Expunged
-	if len(w.hints.Vanished) < 1000 {
-		w.hints.Vanished = append(w.hints.Vanished, c.Vanished...)
-	}
-	w.reopen = w.reopen || c.Doubt
-	if len(w.hints.Flags) < 1000 {
-		w.hints.Flags = append(w.hints.Flags, c.Flags...)
-	}
-	if c.Alert != "" {
-		w.log.Debug("alert from server", "account", w.id, "text", c.Alert)
-	}
-}
-
-func (w *worker) takeHints() Changes {
-	c := w.hints
-	w.hints = Changes{}
-	return c
 }

@@ -89,6 +89,11 @@ type Session interface {
 	// server's own time zone: ask for a day earlier than meant.
 	Since(ctx context.Context, day time.Time) ([]uint32, error)
 
+	// Notify asks for hints about all folders (NOTIFY), which Changes then has, and which
+	// end Idle. It MUST NOT be called without Info.Notify. Every hint there is comes once
+	// at first.
+	Notify(ctx context.Context) error
+
 	// Noop is a round trip.
 	Noop(ctx context.Context) error
 
@@ -131,6 +136,7 @@ type Info struct {
 	ESearch    bool
 	Idle       bool
 	ListStatus bool
+	Notify     bool
 	SpecialUse bool
 	UIDPlus    bool
 	ObjectID   bool // OBJECTID: messages and folders have ids of the server's
@@ -196,10 +202,24 @@ type Changes struct {
 	Flags    []uint32    // sequence numbers of FETCH responses nobody asked for, as sent; at most 1,000
 	Bye      string      // text of a BYE
 	Alert    string      // text of the last [ALERT]
+
+	Folders  []FolderHint // STATUS nobody asked for
+	Listed   bool         // the names of folders changed
+	Overflow bool         // there was more than was told, or kept; NOTIFY is off
+	Throttle string       // text of an OK [THROTTLED]
+}
+
+// FolderHint is what was said of another folder than the selected one.
+type FolderHint struct {
+	Raw    string  // as Listed.Raw
+	Status *Status // nil: only that something changed
 }
 
 // Any says whether there is a hint to look at the selected folder.
 func (c Changes) Any() bool { return c.Exists || c.Expunged > 0 || len(c.Flags) > 0 }
+
+// Else says whether there is a hint to look elsewhere.
+func (c Changes) Else() bool { return len(c.Folders) > 0 || c.Listed || c.Overflow }
 
 // Message is what the server says of one message without its content.
 type Message struct {

@@ -185,8 +185,8 @@ func (w *worker) plan() []string {
 		switch f.Watched {
 		case watchedIdle:
 			how := "live (IDLE)"
-			if !w.info.Idle || w.latched(latchIdle) {
-				how = "every 30 s to 2 min"
+			if !w.idles() {
+				how = fmt.Sprintf("every %s to %s", short(min(pollOften, w.profile.IdleRestart)), short(min(pollSeldom, w.profile.IdleRestart)))
 			}
 			plan = append(plan, fmt.Sprintf("%s: %s", f.Path, how))
 		case watchedPoll:
@@ -194,11 +194,14 @@ func (w *worker) plan() []string {
 		}
 	}
 	if polled > 0 {
-		every := fmt.Sprintf("every %s", short(w.cfg.ProbeInterval))
-		if !w.info.ListStatus {
-			every += " to " + short(5*w.cfg.ProbeInterval)
+		how := "every " + short(w.probeEvery())
+		switch most := w.askEvery(&folder{}, time.Now()); {
+		case w.notified:
+			how = "live (NOTIFY)"
+		case !w.info.ListStatus && most > w.probeEvery():
+			how += " to " + short(most)
 		}
-		plan = append(plan, fmt.Sprintf("%d folders: %s", polled, every))
+		plan = append(plan, fmt.Sprintf("%d folders: %s", polled, how))
 	}
 	return append(plan, w.tierPlan()...)
 }
@@ -207,6 +210,9 @@ func (w *worker) plan() []string {
 func short(d time.Duration) string {
 	if d >= time.Minute && d%time.Minute == 0 {
 		return fmt.Sprintf("%d min", d/time.Minute)
+	}
+	if d%time.Second == 0 {
+		return fmt.Sprintf("%d s", d/time.Second)
 	}
 	return d.String()
 }

@@ -198,7 +198,7 @@ func (s *step) openFolder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.sess.Changes() // hints so far are answered by what is asked next
+	w.heard() // hints so far are answered by what is asked next
 	w.open, w.sel, w.reopen = f, sel, false
 	f.mailboxID = sel.MailboxID
 	s.sel = sel
@@ -243,7 +243,7 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 			delete(f.poison, uid)
 		}
 	}
-	if s.d.changed() {
+	if first := f.meta.Unlooked || f.meta.Baseline != nil; s.d.changed() && (!first || f.Watched == watchedIdle) {
 		f.active = now
 	}
 	const storeLookEvery = time.Hour

@@ -90,6 +90,12 @@ type worker struct {
 	probeAt     time.Time // next probe
 	probed      time.Time
 	askedAt     time.Time // last STATUS
+	listed      time.Time // last LIST, believed or not
+	slowUntil   time.Time // the server asked to slow down
+	mergedAt    time.Time // last end of IDLE
+	notified    bool      // NOTIFY is on: hints come for all folders
+	notifyAt    time.Time // when it is asked for again
+	notifyFails int
 	shownAt     time.Time // last progress
 	suspect     *suspicion
 	gone        map[string]store.Gone // held messages, by event id
@@ -237,6 +243,7 @@ func (w *worker) connect(ctx context.Context) error {
 	w.sess, w.info = sess, sess.Info()
 	w.profile = w.profiles.Match(acct.IMAP.Host, w.info.ServerName, w.info.Capabilities)
 	w.open, w.hints, w.whole, w.reopen = nil, Changes{}, false, false
+	w.notified = false
 	w.began, w.foldersDone, w.shortIdles = time.Now(), 0, 0
 	w.unlatch(w.began)
 	if w.activeAt.IsZero() {

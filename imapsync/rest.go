@@ -1,0 +1,161 @@
+package imapsync
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// How often a connection that does not idle makes a round trip: by how much happens.
+const (
+	pollOften  = 30 * time.Second
+	pollSeldom = 2 * time.Minute
+)
+
+// rest waits until there is something to do: in IDLE where the server has it and the
+// main folder is open, else between round trips.
+func (w *worker) rest(ctx context.Context) error {
+	wake := w.wakeAt(ctx)
+	m := w.main()
+	if !w.idles() || m == nil || w.open != m {
+		return w.poll(ctx, wake)
+	}
+	limit := max(time.Until(wake), 0)
+	if limit == 0 || w.kicked.Load() {
+		// A pass leaves nothing due; should one ever, the account must not spin.
+		const most = 100
+		if w.restless++; w.restless > most {
+			w.log.WarnContext(ctx, "no rest between passes", "account", w.id)
+			return wait(ctx, time.Second)
+		}
+		return nil
+	}
+	w.restless = 0
+	began := time.Now()
+	end, err := w.sess.Idle(ctx, limit)
+	if err != nil && goesOn(err) {
+		w.latch(latchIdle, responseOf(err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if end == IdleServer && time.Since(began) < 5*time.Second {
+		if w.shortIdles++; w.shortIdles > 1 {
+			w.latch(latchIdle, "the server ends it at once")
+		}
+	}
+	w.keep(w.heard())
+	if end == IdleChanged && !w.hints.Any() && time.Since(w.mergedAt) < hintMerge {
+		err = wait(ctx, hintMerge-time.Since(w.mergedAt))
+	}
+	w.mergedAt = time.Now()
+	return err
+}
+
+// idles says whether the connection waits in IDLE.
+func (w *worker) idles() bool { return w.info.Idle && !w.profile.NoIdle && !w.latched(latchIdle) }
+
+// poll waits without IDLE and makes a round trip: every 30 s while something happens,
+// more slowly when not. QUIRK(netease): NOOP is no activity to some servers, which log
+// out whoever is not active; STATUS of another folder is, and pushes come along with both.
+func (w *worker) poll(ctx context.Context, wake time.Time) error {
+	every := pollOften
+	switch quiet := time.Since(w.activeAt); {
+	case quiet > time.Hour:
+		every = pollSeldom
+	case quiet > 10*time.Minute:
+		every = time.Minute
+	}
+	t := time.NewTimer(min(max(time.Until(wake), 0), every, w.profile.IdleRestart))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-w.kick:
+	case <-t.C:
+	}
+	if err := w.roundTrip(ctx); err != nil {
+		return err
+	}
+	w.keep(w.heard())
+	return nil
+}
+
+// roundTrip is the round trip of a connection that does not idle.
+func (w *worker) roundTrip(ctx context.Context) error {
+	if w.profile.Keepalive == "status" {
+		now := time.Now()
+		var next *folder
+		for _, f := range w.folders { // the one that is due the longest
+			if f.Watched != watchedNo && f != w.open && f != w.main() && !f.blocked(now) && (next == nil || f.askAt.Before(next.askAt)) {
+				next = f
+			}
+		}
+		if next != nil {
+			return w.askOne(ctx, next)
+		}
+		w.reopen = true // EXAMINE is activity too
+		return nil
+	}
+	if err := w.sess.Noop(ctx); err != nil && !goesOn(err) {
+		return err
+	}
+	return nil
+}
+
+// wakeAt is when the next thing is due: at the latest the next proof of life, often
+// enough that a healthy account never looks stalled.
+func (w *worker) wakeAt(ctx context.Context) time.Time {
+	now := time.Now()
+	proof := min(w.cfg.ProofInterval, w.stallAfter(ctx)/3, w.profile.IdleRestart)
+	wake := now.Add(proof - time.Duration(rand.Int64N(int64(proof)/5+1)))
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(wake) {
+			wake = t
+		}
+	}
+	earlier(w.listAt)
+	earlier(w.probeAt)
+	earlier(w.heldUntil())
+	for _, f := range w.folders {
+		if f.Watched == watchedNo {
+			continue
+		}
+		earlier(f.retryAt())
+		if f.blocked(now) {
+			continue
+		}
+		earlier(f.flagAt)
+		if !w.info.ListStatus {
+			at := f.askAt
+			if next := w.askedAt.Add(w.askPace()); at.Before(next) {
+				at = next
+			}
+			earlier(at)
+		}
+		if f.dirty {
+			earlier(now)
+		}
+	}
+	return wake
+}
+
+// keep adds hints to those not yet looked into.
+func (w *worker) keep(c Changes) {
+	w.hints.Exists = w.hints.Exists || c.Exists
+	w.hints.Expunged += c.Expunged
+	if len(w.hints.Vanished) < 1000 {
+		w.hints.Vanished = append(w.hints.Vanished, c.Vanished...)
+	}
+	w.reopen = w.reopen || c.Doubt
+	if len(w.hints.Flags) < 1000 {
+		w.hints.Flags = append(w.hints.Flags, c.Flags...)
+	}
+}
+
+func (w *worker) takeHints() Changes {
+	c := w.hints
+	w.hints = Changes{}
+	return c
+}

@@ -1,0 +1,251 @@
+package imapsync
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/store"
+)
+
+// did runs f and says how many LISTs, STATUS and commands it took.
+func (d *den) did(f func()) (lists, statuses, commands int) {
+	read := func() (int, int, int) {
+		d.srv.mu.Lock()
+		defer d.srv.mu.Unlock()
+		return d.srv.lists, len(d.srv.statuses), d.srv.commands
+	}
+	l, s, c := read()
+	f()
+	l2, s2, c2 := read()
+	return l2 - l, s2 - s, c2 - c
+}
+
+func (d *den) planHas(want string) {
+	d.t.Helper()
+	if plan := d.state().Status.Plan; !slices.ContainsFunc(plan, func(s string) bool { return strings.Contains(s, want) }) {
+		d.t.Errorf("plan %q lacks %q", plan, want)
+	}
+}
+
+func TestNotify_other_folders_are_live(t *testing.T) {
+	eachTier(t, func(d *den) {
+		d.srv.notify = true
+		d.started()
+		d.planHas("1 folders: live (NOTIFY)")
+		lists, statuses, _ := d.did(func() {
+			d.srv.put("Archive", "heard")
+			d.pass(time.Second)
+			d.expect("messageNew Archive <heard> new")
+		})
+		if lists+statuses != 0 {
+			d.t.Errorf("%d LIST, %d STATUS beside NOTIFY", lists, statuses)
+		}
+		d.srv.expunge("Archive", 1)
+		d.pass(3 * time.Second) // it may have been moved: all folders are looked at first
+		d.expect("messageDeleted Archive")
+		d.srv.act(func() { d.srv.create("New") })
+		d.pass(3 * time.Second)
+		d.expect("mailboxNew New")
+		d.srv.put("New", "there")
+		d.pass(time.Second)
+		d.expect("messageNew New <there> new")
+	})
+}
+
+func TestNotify_burst_is_looked_into_together(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.srv.notify = true
+		d.started()
+		was := d.srv.opened["Archive"]
+		for i := range 100 {
+			d.srv.put("Archive", fakeID(i))
+			d.pass(10 * time.Millisecond)
+		}
+		d.pass(time.Second)
+		if n := len(d.took()); n != 100 {
+			d.t.Errorf("%d events", n)
+		}
+		if n := d.srv.opened["Archive"] - was; n > 6 {
+			d.t.Errorf("opened %d times in a second", n)
+		}
+	})
+}
+
+func TestNotify_overflow_goes_back_to_probes(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.srv.notify = true
+		d.started()
+		asked := func(want int) {
+			d.t.Helper()
+			d.srv.mu.Lock()
+			defer d.srv.mu.Unlock()
+			if d.srv.notifies != want {
+				d.t.Fatalf("asked for %d times, want %d", d.srv.notifies, want)
+			}
+		}
+		d.srv.overflow()
+		d.srv.put("Archive", "unheard")
+		d.pass(time.Second) // what was lost is probed for at once
+		d.expect("messageNew Archive <unheard> new")
+		d.planHas("1 folders: every 2 min")
+		d.srv.put("Archive", "probed")
+		d.pass(2*time.Minute + time.Second)
+		d.expect("messageNew Archive <probed> new")
+		asked(1)
+		d.pass(12 * time.Minute)
+		asked(2)
+		d.planHas("live (NOTIFY)")
+		d.srv.overflow()
+		d.pass(30 * time.Minute)
+		asked(2) // then daily
+	})
+}
+
+func TestNotify_refused_is_no_error(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.srv.notify, d.srv.notifyErr = true, errFakeNo
+		d.started()
+		if st := d.state().Status; st.State != store.StateConnected || st.LastError != nil {
+			d.t.Errorf("%s %+v", st.State, st.LastError)
+		}
+		d.planHas("1 folders: every 2 min")
+	})
+}
+
+func TestNotify_that_tells_nothing_is_covered_by_the_probe(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.srv.notify = true
+		d.started()
+		d.srv.act(func() {
+			for _, x := range d.srv.sessions {
+				x.heard = nil
+			}
+		})
+		d.srv.put("Archive", "untold")
+		d.pass(9 * time.Minute)
+		d.expect()
+		d.pass(2 * time.Minute)
+		d.expect("messageNew Archive <untold> new")
+	})
+}
+
+func TestProbe_is_slower_where_nothing_happens(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.started()
+		busy, _, _ := d.did(func() { d.pass(20 * time.Minute) })
+		d.pass(45 * time.Minute)
+		quiet, _, _ := d.did(func() { d.pass(20 * time.Minute) })
+		if busy < 9 || busy > 11 || quiet > 2 {
+			d.t.Errorf("%d and %d LIST in 20 minutes", busy, quiet)
+		}
+		d.planHas("every 10 min")
+		d.srv.put("INBOX", "one")
+		d.pass(31 * time.Second)
+		d.expect("messageNew INBOX <one> new")
+		if after, _, _ := d.did(func() { d.pass(10 * time.Minute) }); after < 5 {
+			d.t.Errorf("%d LIST in ten minutes after a change", after)
+		}
+	})
+}
+
+func TestProbe_single_status_is_paced_by_likelihood(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.srv.listStatus = false
+		for i := range 20 {
+			d.srv.create(fmt.Sprintf("F%02d", i))
+		}
+		d.srv.roles = map[string]string{"F00": `\Sent`}
+		d.up()
+		d.pass(time.Minute)
+		d.srv.statuses = nil
+		d.pass(20 * time.Minute)
+		count := map[string]int{}
+		for _, name := range d.srv.statuses {
+			count[name]++
+		}
+		if count["F00"] < 9 || count["F00"] > 11 || count["F07"] != 2 || count["INBOX"] != 0 {
+			d.t.Errorf("in 20 minutes %v", count)
+		}
+		d.planHas("21 folders: every 2 min to 10 min")
+	})
+}
+
+func TestProbe_stretches(t *testing.T) {
+	for _, c := range []struct {
+		quiet    time.Duration
+		slow     bool
+		notified bool
+		probe    time.Duration
+		ask      time.Duration
+	}{
+		{0, false, false, 2 * time.Minute, 10 * time.Minute},
+		{2 * time.Hour, false, false, 10 * time.Minute, 10 * time.Minute},
+		{25 * time.Hour, false, false, 20 * time.Minute, 20 * time.Minute},
+		{72 * time.Hour, false, false, 40 * time.Minute, 40 * time.Minute},
+		{0, true, false, 8 * time.Minute, 40 * time.Minute},
+		{0, false, true, 10 * time.Minute, 10 * time.Minute},
+	} {
+		w := &worker{pace: newPacer(), activeAt: time.Now().Add(-c.quiet), notified: c.notified}
+		w.cfg.defaults()
+		if c.slow {
+			w.slowUntil = time.Now().Add(time.Minute)
+		}
+		if p, a := w.probeEvery(), w.askEvery(&folder{}, time.Now()); p != c.probe || a != c.ask {
+			t.Errorf("%+v: probe %s, ask %s", c, p, a)
+		}
+		w.folders = make([]*folder, manyFolders+1)
+		if a := w.askEvery(&folder{}, time.Now()); a != 3*c.ask {
+			t.Errorf("%+v: %s with many folders", c, a)
+		}
+	}
+}
+
+func TestProfile_keeps_the_connection_as_the_provider_wants(t *testing.T) {
+	t.Run("idleRestart", func(t *testing.T) {
+		bubble(t, true, func(d *den) {
+			d.profiles = "here: {hosts: [127.0.0.1], idleRestart: 55s}"
+			d.started()
+			for range 10 { // no minute without a command
+				if _, _, n := d.did(func() { d.pass(time.Minute) }); n == 0 {
+					d.t.Fatal("a minute of silence")
+				}
+			}
+		})
+	})
+	t.Run("noIdle", func(t *testing.T) {
+		bubble(t, true, func(d *den) {
+			d.profiles = "here: {hosts: [127.0.0.1], noIdle: true, keepalive: status, idleRestart: 55s}"
+			d.started()
+			d.planHas("INBOX: every 30 s to 55 s")
+			d.srv.put("INBOX", "polled")
+			d.pass(31 * time.Second)
+			d.expect("messageNew INBOX <polled> new")
+			d.pass(11 * time.Minute) // whoever only sends NOOP is thrown out
+			d.srv.statuses = nil
+			d.pass(10 * time.Minute)
+			if n := len(d.srv.statuses); n < 9 || slices.Contains(d.srv.statuses, "INBOX") {
+				d.t.Errorf("STATUS of %q in ten minutes", d.srv.statuses)
+			}
+		})
+	})
+}
+
+func TestThrottled_hint_slows_the_probes(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.started()
+		d.srv.act(func() {
+			for _, x := range d.srv.sessions {
+				x.changes.Throttle = "slow down"
+			}
+			d.srv.add("INBOX", "one", time.Now())
+		})
+		d.pass(2 * time.Minute)
+		d.expect("messageNew INBOX <one> new")
+		if lists, _, _ := d.did(func() { d.pass(8 * time.Minute) }); lists > 2 {
+			d.t.Errorf("%d LIST in eight minutes", lists)
+		}
+	})
+}
