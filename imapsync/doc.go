@@ -14,7 +14,8 @@
 // A worker's life is pass, rest, pass. A pass lists the folders when that is due, asks
 // for numbers (LIST-STATUS, else STATUS) to find the folders that are dirty, takes a
 // step in each, and goes back to the main folder to rest in IDLE. Pushes are hints:
-// they say that something may have changed, never what.
+// they say that something may have changed, never what. With NOTIFY they come for all
+// folders on the one connection, and probes are a slow second line behind them.
 //
 // A step opens a folder with EXAMINE and asks what differs from the state: messages
 // above the cursor, what changed below it, and, when the number of messages does not
@@ -59,7 +60,7 @@
 //
 // RFC 3501 for everything; RFC 4731 (ESEARCH), RFC 5819 (LIST-STATUS), RFC 6154
 // (SPECIAL-USE), RFC 7162 (CONDSTORE; of QRESYNC the FETCH modifier VANISHED, not the
-// parameter of SELECT), RFC 8474 (OBJECTID) where the server has them, and as far as it
-// behaves. Spoken by the wire and not used yet: NOTIFY (RFC 5465), COMPRESS (RFC 4978)
-// and Gmail's labels.
+// parameter of SELECT), RFC 8474 (OBJECTID), RFC 5465 (NOTIFY) where the server has
+// them, and as far as it behaves. Spoken by the wire and not used yet: COMPRESS (RFC
+// 4978) and Gmail's labels.
 package imapsync
