@@ -179,7 +179,7 @@ func (s *Server) readEvents(ctx context.Context, in *eventsIn) (*eventsOut, erro
 			defer done()
 			ctx, stop := context.WithTimeout(ctx, time.Duration(min(in.Wait, maxWait))*time.Second)
 			defer stop()
-			for len(page.Events) == 0 && (page.More || s.wait(ctx, seen, account)) {
+			for len(page.Events) == 0 && ctx.Err() == nil && (page.More || s.wait(ctx, seen, account)) {
 				q.Cursor = page.Cursor
 				seen, _ = s.feeds.now()
 				next, err := s.page(context.WithoutCancel(ctx), q) // bounded by page itself
@@ -231,7 +231,7 @@ func (s *Server) readJournal(ctx context.Context, in *journalIn) (*journalOut, e
 			defer done()
 			ctx, stop := context.WithTimeout(ctx, time.Duration(min(in.Wait, maxWait))*time.Second)
 			defer stop()
-			for len(body.Events) == 0 && (body.More || s.wait(ctx, seen, &id)) {
+			for len(body.Events) == 0 && ctx.Err() == nil && (body.More || s.wait(ctx, seen, &id)) {
 				seen, _ = s.feeds.now()
 				if body, err = s.journal(context.WithoutCancel(ctx), id, body.After, types, in.Limit); err != nil {
 					return nil, err

@@ -60,13 +60,13 @@ func (c *carriers) release(ctx context.Context, r store.Route, lanes []store.Rel
 	if len(lanes) == 0 {
 		return
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group // no context of its own: one lane's failure is not another's
 	g.SetLimit(enqueuers)
 	for _, l := range lanes {
 		g.Go(func() error {
 			p := payload{Route: payloadRoute{r.ID, r.Name}, Lane: l.Lane, Carrier: l.Carrier}
-			if err := c.describe(ctx, r, l, &p, known); err != nil {
-				return err
+			if err := c.describe(ctx, r, l, &p, known); err != nil { // it is for people: the task works without
+				c.log.Info("task not described", "route", r.ID, "lane", l.Lane, "err", err)
 			}
 			return c.enqueue(ctx, r, p, time.Time{})
 		})

@@ -311,6 +311,26 @@ func TestFailWaits(t *testing.T) {
 	})
 }
 
+// A failure is recorded, its answer lost, and the call repeated.
+func TestFailAgain(t *testing.T) {
+	eachLanes(t, func(t *testing.T, l *lanes) {
+		r := l.add("a:x", 2).Released[0]
+		ps := l.begin(r).Pointers
+		f := failed(r, ps[0], store.FailWait)
+		for range 3 {
+			if rep := l.fail(f); rep.Status != store.LaneWaiting || rep.Carrier != r.Carrier || rep.Lane != "a:x" {
+				t.Errorf("%+v", rep)
+			}
+		}
+		if g := l.gate(); g.Failed != 1 || g.Streak != 1 || g.Pending != 2 {
+			t.Errorf("counted more than once: %+v", g)
+		}
+		if n := l.rdb.XLen(t.Context(), "{r:default}:log").Val(); n != 1 {
+			t.Errorf("%d attempts in the log", n)
+		}
+	})
+}
+
 func TestFailOfALaterEventGetsItsOwnCarrier(t *testing.T) {
 	eachLanes(t, func(t *testing.T, l *lanes) {
 		r := l.add("a:x", 2).Released[0]
@@ -540,8 +560,9 @@ func TestStreakPausesAndResumes(t *testing.T) {
 	eachLanes(t, func(t *testing.T, l *lanes) {
 		r := l.add("a:x", 1).Released[0]
 		p := l.begin(r).Pointers[0]
-		for range 100 {
+		for n := range 100 {
 			f := failed(r, p, store.FailWait)
+			f.Delivery.Attempts = n + 1
 			f.Class, f.Scope, f.Halve = "http_4xx", "V", false
 			f.Delay = 0
 			if rep := l.fail(f); rep.Status != store.LaneWaiting {

@@ -13,7 +13,7 @@ if not owns(lane, x.car) then return reply('stale') end
 local probing = field('probing') == lane
 -- A success of the route since the delivery's failure before this one is proof enough.
 local since = tonumber(redis.call('HGET', B .. 'd:' .. x.dlv, 'failedAt') or '') or now - x.took
-if x.log ~= '' then
+if x.log ~= '' and not counted(x.dlv, x.rec) then
   redis.call('XADD', B .. 'log', 'MAXLEN', '~', int(x.logMax), '*', 'a', x.log)
   if x.mode ~= 'end' then record(x.dlv, x.rec, ARGV[3]) end
   if x.class ~= 'interrupted' and x.class ~= 'proxy' then unwell(lane) end

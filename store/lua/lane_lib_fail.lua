@@ -22,6 +22,12 @@ local function record(delivery, fields, body)
   if redis.call('EXISTS', B .. 'b:' .. delivery) == 1 then redis.call('EXPIRE', B .. 'b:' .. delivery, x.keep) end
 end
 
+-- counted says whether this attempt was recorded before: the call is a repeat, its answer
+-- was lost, and the route must not suffer for it twice.
+local function counted(delivery, fields)
+  return redis.call('HGET', B .. 'd:' .. delivery, 'attempts') == fields.attempts
+end
+
 local function pause(reason, failures)
   redis.call('HSET', G, 'paused', reason, 'probeAt', (reason == 'gone' or not x.autoResume) and '0' or int(now + 3600000))
   wake = num('probeAt')

@@ -7,9 +7,11 @@ local lane = x.lane
 if not owns(lane, x.car) then return reply('stale') end
 local probing = field('probing') == lane
 if x.pair then
-  redis.call('XADD', B .. 'log', 'MAXLEN', '~', int(x.logMax), '*', 'a', x.pair.log)
-  record(x.pair.dlv, x.pair.rec, ARGV[3])
-  unwell(lane)
+  if not counted(x.pair.dlv, x.pair.rec) then
+    redis.call('XADD', B .. 'log', 'MAXLEN', '~', int(x.logMax), '*', 'a', x.pair.log)
+    record(x.pair.dlv, x.pair.rec, ARGV[3])
+    unwell(lane)
+  end
   if probing then
     probed()
     return hold(lane, false)
