@@ -24,8 +24,7 @@ const (
 	writeTime = 30 * time.Second
 	// askEvery is how often a stream asks whether its token still stands.
 	askEvery = 5 * time.Second
-	// streamPage is how many events are read at once, and so the most that a reconnect
-	// repeats.
+	// streamPage is how many events are read at once.
 	streamPage = 100
 )
 
@@ -57,7 +56,7 @@ func (s *Server) openStream(ctx context.Context, in *streamIn) (*huma.StreamResp
 	if err != nil {
 		return nil, err
 	}
-	q := store.EventQuery{Cursor: in.Cursor, Account: account, Types: types, Limit: streamPage}
+	q := store.EventQuery{Cursor: in.Cursor, Account: account, Types: types, Limit: streamPage, Each: true}
 	if in.LastEventID != "" {
 		q.Cursor = in.LastEventID
 	}
@@ -187,8 +186,8 @@ func pauseFor(ctx context.Context, done <-chan struct{}, d time.Duration) {
 	}
 }
 
-// events writes a page. All of it but the last event carries the cursor from before the
-// page: that is as far as a client that breaks off in between has got for sure.
+// events writes a page, each event with the cursor behind it: a client that breaks off in
+// between goes on there.
 func (st *stream) events(page store.EventPage) error {
 	if len(page.Events) == 0 {
 		return nil
@@ -199,13 +198,8 @@ func (st *stream) events(page store.EventPage) error {
 		if err != nil {
 			return st.problem(problemOf(err))
 		}
-		if i == len(page.Events)-1 {
-			st.sent = page.Cursor
-		}
-		if st.sent != "" {
-			fmt.Fprintf(&buf, "id: %s\n", st.sent)
-		}
-		fmt.Fprintf(&buf, "event: %s\ndata: %s\n\n", e.Type, data)
+		st.sent = page.Cursors[i]
+		fmt.Fprintf(&buf, "id: %s\nevent: %s\ndata: %s\n\n", st.sent, e.Type, data)
 	}
 	st.s.metrics.lag.Set(time.Since(page.Events[len(page.Events)-1].Date.Time).Seconds())
 	return st.write(buf.Bytes())

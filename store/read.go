@@ -19,6 +19,7 @@ type EventQuery struct {
 	Account *AccountID // nil: all accounts and the instance
 	Types   []string   // nil: all; the cursor moves over the others too
 	Limit   int        // at most that many events; 1 or more
+	Each    bool       // EventPage.Cursors is wanted
 }
 
 // EventPage is an answer to an EventQuery. Every event before Cursor was in this
@@ -27,6 +28,8 @@ type EventPage struct {
 	Events []events.Event
 	Cursor string
 	More   bool // there was more to read at the time
+
+	Cursors []string // as Cursor, behind each of Events
 }
 
 // scanMost bounds how many entries one call looks at when a filter wants few of them.
@@ -46,18 +49,33 @@ func (s *Store) ReadEvents(ctx context.Context, q EventQuery) (EventPage, error)
 	}
 	var page EventPage
 	for seen := 0; ; {
+		at := pos
 		entries, more, err := s.readFeeds(ctx, &pos, min(q.Limit-len(page.Events), 500))
 		if err != nil {
 			return EventPage{}, err
 		}
-		wanted := slices.DeleteFunc(entries, func(e FeedEntry) bool { return !wants(q.Types, e.Type) })
+		var wanted []FeedEntry
+		for _, e := range entries {
+			if wants(q.Types, e.Type) {
+				wanted = append(wanted, e.FeedEntry)
+			}
+		}
 		evs, err := s.Entries(ctx, wanted)
 		if err != nil {
 			return EventPage{}, err
 		}
-		for _, e := range evs {
-			if e != nil {
-				page.Events = append(page.Events, *e)
+		for _, e := range entries {
+			at[e.shard] = e.at
+			if !wants(q.Types, e.Type) {
+				continue
+			}
+			ev := evs[0]
+			if evs = evs[1:]; ev == nil {
+				continue
+			}
+			page.Events = append(page.Events, *ev)
+			if q.Each {
+				page.Cursors = append(page.Cursors, at.cursor())
 			}
 		}
 		page.Cursor, page.More = pos.cursor(), more
@@ -72,9 +90,16 @@ func wants(types []string, t events.Type) bool {
 	return len(types) == 0 || slices.Contains(types, "*") || slices.Contains(types, string(t))
 }
 
+// placed is a feed entry and where it was found.
+type placed struct {
+	FeedEntry
+	shard int
+	at    position
+}
+
 // readFeeds reads up to limit entries over all shards and moves the positions over
 // what it gives.
-func (s *Store) readFeeds(ctx context.Context, pos *positions, limit int) (entries []FeedEntry, more bool, err error) {
+func (s *Store) readFeeds(ctx context.Context, pos *positions, limit int) (all []placed, more bool, err error) {
 	cmds := make([]*redis.XMessageSliceCmd, Shards)
 	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for n := range cmds {
@@ -85,12 +110,6 @@ func (s *Store) readFeeds(ctx context.Context, pos *positions, limit int) (entri
 	if err != nil {
 		return nil, false, unavailable("read feeds", err)
 	}
-	type found struct {
-		FeedEntry
-		shard int
-		at    position
-	}
-	var all []found
 	for n, c := range cmds {
 		part, err := feedEntries(c.Val())
 		if err != nil {
@@ -101,7 +120,7 @@ func (s *Store) readFeeds(ctx context.Context, pos *positions, limit int) (entri
 			if err != nil {
 				return nil, false, err
 			}
-			all = append(all, found{e, n, at})
+			all = append(all, placed{e, n, at})
 		}
 	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].at.less(all[j].at) })
@@ -110,9 +129,8 @@ func (s *Store) readFeeds(ctx context.Context, pos *positions, limit int) (entri
 	}
 	for _, f := range all {
 		pos[f.shard] = f.at
-		entries = append(entries, f.FeedEntry)
 	}
-	return entries, more, nil
+	return all, more, nil
 }
 
 // feedPositions reads what a query without an account begins behind. A shard that has
@@ -221,6 +239,9 @@ func (s *Store) readAccount(ctx context.Context, id AccountID, q EventQuery) (Ev
 			after = e.Seq
 			if wants(q.Types, e.Type) {
 				page.Events = append(page.Events, e)
+				if q.Each {
+					page.Cursors = append(page.Cursors, accountCursor(id, after))
+				}
 			}
 		}
 		page.Cursor = accountCursor(id, after)
