@@ -293,11 +293,36 @@ func (s *step) announce(ctx context.Context) error {
 		if err := s.consume(ctx, msgs); err != nil {
 			return err
 		}
-		s.d.told(chunk[len(chunk)-1]) // those that did not come are gone
+		if err := s.withhold(ctx, chunk, msgs); err != nil {
+			return err
+		}
+		s.d.told(chunk[len(chunk)-1])
 		if err := s.write(ctx); err != nil {
 			return err
 		}
 		if exists, err = s.live(ctx, exists); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withhold takes messages to announce that did not come out of the state, to wait for
+// them: whether they are gone the count check says.
+func (s *step) withhold(ctx context.Context, asked []uint32, came []Message) error {
+	if len(came) == len(asked) {
+		return nil
+	}
+	if err := s.load(ctx, asked...); err != nil {
+		return err
+	}
+	now := time.Now()
+	for _, uid := range asked {
+		if slices.ContainsFunc(came, func(m Message) bool { return m.UID == uid }) {
+			continue
+		}
+		s.d.withhold(uid)
+		if err := s.miss(ctx, uid, now, "notReturned", ""); err != nil {
 			return err
 		}
 	}

@@ -170,6 +170,9 @@ func (s *step) slowRound(ctx context.Context, uids []uint32) error {
 func (s *step) planFlags(now time.Time) {
 	if s.tier() != tierBaseline || s.d.meta.Count == 0 {
 		s.f.flagAt = time.Time{}
+		if s.d.meta.Count > 0 && s.since() != s.d.meta.ModSeq || s.w.profile.ModSeqLag && len(s.hints.Flags) > 0 {
+			s.f.flagAt = now.Add(modSeqLag)
+		}
 		return
 	}
 	round := time.Hour

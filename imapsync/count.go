@@ -201,6 +201,12 @@ func (s *step) enumerate(ctx context.Context) error {
 	}
 	gone, found := differ(known, uids)
 	s.judgeClaim(gone, uids, complete)
+	s.listedAll, s.lost, s.found = complete, len(gone), 0
+	for _, uid := range found {
+		if s.d.returning(uid) {
+			s.found++
+		}
+	}
 	found = slices.DeleteFunc(found, func(uid uint32) bool { return s.d.awaited(uid) != nil })
 	if err := s.fetchAll(ctx, found); err != nil {
 		return err
@@ -325,7 +331,7 @@ func (s *step) disagree(k int) error {
 	f.seen++
 	switch {
 	case f.seen >= skewTimes && now.Sub(f.since) >= skewAfter:
-		s.d.meta.Skew, s.d.moved = k, true
+		s.d.meta.Skew, s.d.moved, s.w.replan = k, true, true
 		*f = shortness{}
 		return nil
 	case f.tries < len(missingSteps) && k > 0:

@@ -55,6 +55,7 @@ func (d *Dialer) Dial(ctx context.Context, s store.Server) (Session, error) {
 		Host: s.Host, Port: s.Port, TLS: cfg, Dial: d.o.Dial,
 		Auth: wire.Credentials{User: s.User, Pass: s.Pass.Reveal(), Token: s.AccessToken.Reveal()},
 		Name: d.o.ClientName, Version: d.o.ClientVersion,
+		NoQResync: d.o.Profiles.Match(s.Host, "", nil).NoQResync,
 	}
 	switch {
 	case cfg == nil:

@@ -146,13 +146,13 @@ func (d *draft) own(idx uint32) []store.Record {
 
 // awaited is the pending entry of a UID.
 func (d *draft) awaited(uid uint32) *store.Pending {
-	for i := range d.meta.Pending {
-		if d.meta.Pending[i].UID == uid {
-			return &d.meta.Pending[i]
-		}
+	if i, ok := slices.BinarySearchFunc(d.meta.Pending, uid, comparePending); ok {
+		return &d.meta.Pending[i]
 	}
 	return nil
 }
+
+func comparePending(p store.Pending, uid uint32) int { return cmp.Compare(p.UID, uid) }
 
 // returning says whether a UID that state does not have would be one that came back.
 func (d *draft) returning(uid uint32) bool { return uid < d.meta.UIDNext && d.awaited(uid) == nil }
@@ -360,14 +360,26 @@ func (d *draft) leave(uid uint32) (g store.Gone, ok bool) {
 	}, true
 }
 
+// withhold takes a message out of the state without an event.
+func (d *draft) withhold(uid uint32) {
+	if _, ok := d.record(uid); !ok {
+		return
+	}
+	idx := store.BlockOf(uid)
+	recs := d.own(idx)
+	i, _ := slices.BinarySearchFunc(recs, uid, compareUID)
+	d.blocks[idx] = slices.Delete(recs, i, i+1)
+	d.messages++
+}
+
 // miss notes that a UID was asked for and did not come. After the last of missingSteps
 // messageMissing is said; a day later the UID is given up.
 func (d *draft) miss(uid uint32, now time.Time, reason, response string) {
 	d.moved = true
 	p := d.awaited(uid)
 	if p == nil {
-		d.meta.Pending = append(d.meta.Pending, await(store.Pending{UID: uid, Since: now}, now))
-		slices.SortFunc(d.meta.Pending, func(a, b store.Pending) int { return cmp.Compare(a.UID, b.UID) })
+		i, _ := slices.BinarySearchFunc(d.meta.Pending, uid, comparePending)
+		d.meta.Pending = slices.Insert(d.meta.Pending, i, await(store.Pending{UID: uid, Since: now}, now))
 		return
 	}
 	p.Tries++
@@ -388,7 +400,9 @@ func (d *draft) miss(uid uint32, now time.Time, reason, response string) {
 
 // settle ends the wait for a UID.
 func (d *draft) settle(uid uint32) {
-	d.meta.Pending = slices.DeleteFunc(d.meta.Pending, func(p store.Pending) bool { return p.UID == uid })
+	if i, ok := slices.BinarySearchFunc(d.meta.Pending, uid, comparePending); ok {
+		d.meta.Pending = slices.Delete(d.meta.Pending, i, i+1)
+	}
 	if len(d.meta.Pending) == 0 {
 		d.meta.Pending = nil
 	}

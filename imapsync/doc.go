@@ -23,7 +23,8 @@
 // folder by what the server does, not by what it says: with QRESYNC one question brings
 // changed flags and vanished messages; with CONDSTORE changed flags; else flags are
 // compared in windows of UIDs. A server that does not behave in a tier is latched down
-// to the next for a week (latch.go). The answers are told to a draft, which is pure: it
+// to the next for a week (latch.go), and a daily audit (audit.go) finds out who lies in
+// silence. The answers are told to a draft, which is pure: it
 // compares, makes the events, and becomes one commit, in which the cursors move
 // together with the events.
 //

@@ -25,6 +25,7 @@ type fakeServer struct {
 
 	condstore  bool
 	qresync    bool
+	ghosts     uint32                     // messages that are counted and never shown
 	version    string                     // of its ID
 	lie        func(Delta) (Delta, error) // what becomes of an answer to CHANGEDSINCE
 	shown      func(modseq uint64) uint64 // HIGHESTMODSEQ as it is told
@@ -441,7 +442,7 @@ func (x *fakeSession) Folders(ctx context.Context) (Listing, error) {
 
 func (x *fakeSession) status(name string) Status {
 	f := x.s.folders[name]
-	st := Status{Messages: uint32(len(f.msgs)), UIDNext: f.next, UIDValidity: x.validity(f), HasMessages: true, HasUIDNext: true, HasUIDValidity: true}
+	st := Status{Messages: uint32(len(f.msgs)) + x.s.ghosts, UIDNext: f.next, UIDValidity: x.validity(f), HasMessages: true, HasUIDNext: true, HasUIDValidity: true}
 	if x.s.condstore {
 		st.ModSeq, st.HasModSeq = x.s.highest(), true
 	}
@@ -484,7 +485,7 @@ func (x *fakeSession) Select(ctx context.Context, raw string) (Selected, error) 
 	x.open = raw
 	x.s.opened[raw]++
 	x.look(f)
-	sel := Selected{UIDValidity: x.validity(f), UIDNext: f.next, Exists: uint32(len(f.msgs))}
+	sel := Selected{UIDValidity: x.validity(f), UIDNext: f.next, Exists: uint32(len(f.msgs)) + x.s.ghosts}
 	if x.s.bare {
 		sel.UIDNext = 0
 	}
@@ -500,7 +501,7 @@ func (x *fakeSession) Select(ctx context.Context, raw string) (Selected, error) 
 func (x *fakeSession) Exists() uint32 {
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
-	return uint32(len(x.seenAt))
+	return uint32(len(x.seenAt)) + x.s.ghosts
 }
 
 func (x *fakeSession) Changes() Changes {

@@ -13,6 +13,7 @@ type metrics struct {
 	resets    *prometheus.CounterVec
 	latched   *prometheus.CounterVec
 	throttled *prometheus.CounterVec
+	repairs   *prometheus.CounterVec // by tier and kind; ought to stay 0
 	hints     prometheus.Counter
 	silent    prometheus.Counter
 	lost      prometheus.Counter // workers abandoned by the watchdog
@@ -31,6 +32,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		resets:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postrider_sync_resets_total", Help: "Folders taken in anew, by reason."}, []string{"reason"}),
 		latched:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postrider_sync_latched_total", Help: "Capabilities switched off because they did not behave."}, []string{"capability"}),
 		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postrider_sync_throttled_total", Help: "Times a server asked us to slow down: by a hint, for an account, or for a whole host."}, []string{"what"}),
+		repairs:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postrider_sync_audit_repairs_total", Help: "Messages in whose state an audit found what should have been seen before."}, []string{"tier", "kind"}),
 		hints:     prometheus.NewCounter(prometheus.CounterOpts{Name: "postrider_sync_hints_total", Help: "Pushes looked into."}),
 		silent:    prometheus.NewCounter(prometheus.CounterOpts{Name: "postrider_sync_silent_total", Help: "Sessions closed because they did not answer in time."}),
 		lost:      prometheus.NewCounter(prometheus.CounterOpts{Name: "postrider_sync_abandoned_total", Help: "Workers abandoned because they did not end; ought to stay 0."}),
@@ -38,7 +40,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		stalled:   prometheus.NewCounter(prometheus.CounterOpts{Name: "postrider_sync_stalled_total", Help: "accountStalled events appended by this process."}),
 	}
 	if r != nil {
-		r.MustRegister(m.workers, m.sessions, m.connects, m.events, m.pass, m.commit, m.resets, m.latched, m.throttled, m.hints, m.silent, m.lost, m.panics, m.stalled)
+		r.MustRegister(m.workers, m.sessions, m.connects, m.events, m.pass, m.commit, m.resets, m.latched, m.repairs, m.throttled, m.hints, m.silent, m.lost, m.panics, m.stalled)
 	}
 	return m
 }

@@ -135,10 +135,29 @@ func (s *step) absent(ctx context.Context, asked []uint32, came []Message, q *qu
 		if slices.Contains(q.refused, uid) {
 			reason, response = "serverError", responseOf(q.err)
 		}
-		s.d.miss(uid, now, reason, response)
+		if err := s.miss(ctx, uid, now, reason, response); err != nil {
+			return err
+		}
 		// The cursor goes past it: Pending keeps it.
 		s.d.meta.UIDNext = max(s.d.meta.UIDNext, uid+1)
 	}
+	return nil
+}
+
+// pendingMost is how many messages of a folder are waited for at once: a server may name
+// any number that it does not hand out.
+const pendingMost = 10_000
+
+// miss notes that a message did not come. Beyond what is waited for, the folder is
+// refused: what it has more is asked for when that is settled.
+func (s *step) miss(ctx context.Context, uid uint32, now time.Time, reason, response string) error {
+	if len(s.d.meta.Pending) >= pendingMost && s.d.awaited(uid) == nil {
+		if err := s.commit(ctx); err != nil {
+			return err
+		}
+		return &Error{Kind: ErrNo, Stage: StageCommand, Command: "UID FETCH", Text: "too many messages are named and not handed out"}
+	}
+	s.d.miss(uid, now, reason, response)
 	return nil
 }
 

@@ -84,7 +84,8 @@ func (w *worker) todo() []*folder {
 		at := f.retryAt()
 		due := !at.IsZero() && !now.Before(at)
 		flags := !f.flagAt.IsZero() && !now.Before(f.flagAt)
-		if f.dirty || due || flags {
+		audit := w.auditAt(f)
+		if f.dirty || due || flags || !audit.IsZero() && !now.Before(audit) {
 			todo = append(todo, f)
 		}
 	}

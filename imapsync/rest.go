@@ -127,6 +127,7 @@ func (w *worker) wakeAt(ctx context.Context) time.Time {
 			continue
 		}
 		earlier(f.flagAt)
+		earlier(w.auditAt(f))
 		if !w.info.ListStatus {
 			at := f.askAt
 			if next := w.askedAt.Add(w.askPace()); at.Before(next) {

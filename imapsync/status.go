@@ -203,6 +203,11 @@ func (w *worker) plan() []string {
 		}
 		plan = append(plan, fmt.Sprintf("%d folders: %s", polled, how))
 	}
+	for _, f := range w.folders {
+		if f.meta.Skew != 0 {
+			plan = append(plan, fmt.Sprintf("%s: the server counts %d messages that it does not list; compared every %s", f.Path, f.meta.Skew, short(auditSkewed)))
+		}
+	}
 	return append(plan, w.tierPlan()...)
 }
 

@@ -17,11 +17,15 @@ type folder struct {
 	meta store.FolderMeta
 	lost bool // its state does not add up: to be relinked
 
-	dirty    bool
-	look     time.Time // last complete look, often newer than the stored one
-	active   time.Time // last change that was seen
-	flagAt   time.Time // T3: when flags are to be compared next
-	frozenAt time.Time // last look whether CHANGEDSINCE hides changes
+	dirty     bool
+	look      time.Time // last complete look, often newer than the stored one
+	active    time.Time // last change that was seen
+	flagAt    time.Time // T3: when flags are to be compared next
+	auditNow  bool      // audit with the next look
+	auditNext time.Time // not before
+	lagged    uint64    // HIGHESTMODSEQ at laggedAt
+	laggedAt  time.Time
+	frozenAt  time.Time // last look whether CHANGEDSINCE hides changes
 
 	turned turned    // another UIDVALIDITY, waiting for its second look
 	doubt  *doubt    // a mass deletion, waiting for its second look
@@ -103,6 +107,9 @@ type step struct {
 	claim    []uint32    // known UIDs that the server answered to have vanished
 	told     bool        // that answer was whole
 	asked    bool        // it was asked for a second time, or cannot be asked for
+
+	found, lost int  // by the last enumeration, of messages that the cursors stand for
+	listedAll   bool // it was complete
 
 	uncounted bool // EXISTS is not to be trusted until the folder is opened again
 	wrote     bool
@@ -187,7 +194,21 @@ func (s *step) differences(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.complete(ctx, whole)
+	doubt := s.f.doubt
+	if err := s.complete(ctx, whole); err != nil {
+		return err
+	}
+	if at := s.w.auditAt(s.f); !s.fresh || at.IsZero() || time.Now().Before(at) {
+		return nil
+	}
+	s.f.doubt = doubt
+	err = s.audit(ctx)
+	if errors.Is(err, errAgain) {
+		if cerr := s.commit(ctx); cerr != nil {
+			return cerr
+		}
+	}
+	return err
 }
 
 // openFolder opens the folder and judges its UIDVALIDITY.
@@ -228,8 +249,9 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 		}
 		// A value that was true before anything was asked, and only when all that
 		// changed up to it has been asked for.
-		if flagsSeen && s.sel.ModSeq > 0 && m.ModSeq != s.sel.ModSeq {
-			m.ModSeqPrev, m.ModSeq = m.ModSeq, s.sel.ModSeq
+		if flagsSeen && s.sel.ModSeq > 0 {
+			s.lag(m.ModSeq)
+			m.ModSeq = s.sel.ModSeq
 		}
 	}
 	if f.meta.Fail != nil {
@@ -246,8 +268,14 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 	if first := f.meta.Unlooked || f.meta.Baseline != nil; s.d.changed() && (!first || f.Watched == watchedIdle) {
 		f.active = now
 	}
+	if m.Audit.At.IsZero() {
+		m.Audit = store.Audit{At: now.UTC(), Flags: now.UTC()} // the first look was one
+	}
+	if s.tier() != tierBaseline {
+		s.planFlags(now)
+	}
 	const storeLookEvery = time.Hour
-	if s.d.changed() || m.Snap != old.Snap || m.ModSeq != old.ModSeq || m.UIDValidity != old.UIDValidity ||
+	if s.d.changed() || m.Snap != old.Snap || m.ModSeq != old.ModSeq || m.ModSeqPrev != old.ModSeqPrev || m.UIDValidity != old.UIDValidity ||
 		now.Sub(f.meta.Look) > storeLookEvery {
 		m.Look = now.UTC()
 		return s.write(ctx)

@@ -21,6 +21,8 @@ const (
 	tierBaseline  tier = 3 // windows of flags; deletions by counting
 )
 
+func (t tier) String() string { return [...]string{"", "T1", "T2", "T3"}[t] }
+
 // chooseTier chooses by what a folder did when it was opened, its HIGHESTMODSEQ, and by
 // how the server behaved so far.
 func chooseTier(info Info, modseq uint64, latched func(string) bool) tier {
@@ -64,10 +66,40 @@ func (s *step) below(ctx context.Context, before uint32) (whole bool, err error)
 	case m.ModSeq == 0:
 		s.w.reopen, s.asked = true, true
 		return false, nil
-	case s.fresh && s.sel.ModSeq == m.ModSeq && s.sel.UIDNext == m.UIDNext && int(s.sel.Exists) == s.d.known()+m.Skew:
+	case s.fresh && s.sel.ModSeq == s.since() && s.sel.UIDNext == m.UIDNext && int(s.sel.Exists) == s.d.known()+m.Skew:
 		return true, nil
 	}
 	return s.changedSince(ctx, before)
+}
+
+// modSeqLag is how long after HIGHESTMODSEQ a change can be read where that lags.
+const modSeqLag = time.Minute
+
+// since is what CHANGEDSINCE is asked with: the folder's MODSEQ or, where changes can be
+// read only after HIGHESTMODSEQ moved, one that is older than the lag (sync.md §4.5).
+func (s *step) since() uint64 {
+	m := &s.d.meta
+	if s.w.profile.ModSeqLag && m.ModSeqPrev > 0 {
+		return min(m.ModSeqPrev, m.ModSeq)
+	}
+	return m.ModSeq
+}
+
+// lag keeps ModSeqPrev a HIGHESTMODSEQ that is older than the lag, now that another is
+// told; was is the one before.
+func (s *step) lag(was uint64) {
+	m, f, now := &s.d.meta, s.f, time.Now()
+	switch {
+	case s.sel.ModSeq < was: // rule 3: nothing older counts
+		m.ModSeqPrev, f.lagged, f.laggedAt = s.sel.ModSeq, s.sel.ModSeq, now
+	case f.laggedAt.IsZero():
+		f.lagged, f.laggedAt = s.sel.ModSeq, now
+	case now.Sub(f.laggedAt) >= modSeqLag:
+		m.ModSeqPrev, f.lagged, f.laggedAt = f.lagged, s.sel.ModSeq, now
+	}
+	if m.ModSeqPrev == 0 {
+		m.ModSeqPrev = max(was, 1)
+	}
 }
 
 // changedSince asks what changed below before since the folder's MODSEQ, and where the
@@ -79,7 +111,7 @@ func (s *step) changedSince(ctx context.Context, before uint32) (whole bool, err
 		s.expunged = 0 // the answer covers them
 	}
 	s.told, s.claim = false, nil
-	got, err := s.w.sess.Changed(ctx, before-1, s.d.meta.ModSeq, t == tierQResync)
+	got, err := s.w.sess.Changed(ctx, before-1, s.since(), t == tierQResync)
 	partial := hasCode(err, "EXPUNGEISSUED") // what came is true
 	switch {
 	case err == nil, partial:
@@ -208,7 +240,7 @@ func (s *step) hidden(ctx context.Context, before uint32, set imap.UIDSet) (n in
 	if len(differ) == 0 {
 		return 0, nil
 	}
-	told, err := s.w.sess.Changed(ctx, before-1, s.d.meta.ModSeq, false)
+	told, err := s.w.sess.Changed(ctx, before-1, s.since(), false)
 	if err != nil {
 		return 0, err
 	}

@@ -242,10 +242,12 @@ func (w *worker) connect(ctx context.Context) error {
 	}
 	w.sess, w.info = sess, sess.Info()
 	w.profile = w.profiles.Match(acct.IMAP.Host, w.info.ServerName, w.info.Capabilities)
+	w.info.QResync = w.info.QResync && !w.profile.NoQResync
 	w.open, w.hints, w.whole, w.reopen = nil, Changes{}, false, false
 	w.notified = false
 	w.began, w.foldersDone, w.shortIdles = time.Now(), 0, 0
 	w.unlatch(w.began)
+	w.afterSilence(w.began)
 	if w.activeAt.IsZero() {
 		w.activeAt = w.began
 	}

@@ -39,6 +39,7 @@ type FolderMeta struct {
 	Baseline *Baseline   `json:"baseline,omitempty"`
 	Pending  []Pending   `json:"pend,omitempty"`
 	Scan     Scan        `json:"scan,omitzero"`
+	Audit    Audit       `json:"audit,omitzero"`
 	Fail     *Failure    `json:"fail,omitempty"`
 	Unlooked bool        `json:"unlooked,omitempty"` // listed and never yet looked at
 	Told     int         `json:"told,omitempty"`     // messages that the first look announced
@@ -78,6 +79,12 @@ type Pending struct {
 type Scan struct {
 	Next uint32    `json:"next,omitempty"` // next UID
 	End  time.Time `json:"end,omitzero"`   // end of the last round
+}
+
+// Audit says when the folder was last compared with the server whatever its numbers said.
+type Audit struct {
+	At    time.Time `json:"at,omitzero"`
+	Flags time.Time `json:"flags,omitzero"` // all flags were
 }
 
 // Failure is why a folder cannot be looked at.
