@@ -83,10 +83,23 @@ func TestCrash_kill_9_during_a_burst(t *testing.T) {
 	}
 	s.AwaitReady()
 
-	eventually(t, 120*time.Second, "every delivery", func() bool { return hook.distinct() >= messages })
-	list := s.journal("burst")
+	list := s.delivered("burst", hook, messages)
 	assertOncePerMessage(t, list, messages)
 	assertDelivered(t, list, hook.all(), kills+kills/10)
+}
+
+// delivered waits until UID n was told of and all of the journal was received.
+func (s *served) delivered(account string, hook *receiver, n int) (list []journalled) {
+	s.t.Helper()
+	eventually(s.t, 120*time.Second, "every delivery", func() bool {
+		if hook.distinct() < n {
+			return false
+		}
+		list = s.journal(account)
+		told := slices.ContainsFunc(list, func(e journalled) bool { return e.Event == "messageNew" && int(e.uid()) == n })
+		return told && hook.distinct() >= len(list)
+	})
+	return list
 }
 
 // assertOncePerMessage demands a messageNew for each UID 1…n, once, ascending.
@@ -183,8 +196,7 @@ func TestCrash_redis_is_killed(t *testing.T) {
 		}
 	}
 	n := kills * each
-	eventually(t, 60*time.Second, "every delivery", func() bool { return hook.distinct() >= n })
-	list := s.journal("redis")
+	list := s.delivered("redis", hook, n)
 	assertOncePerMessage(t, list, n)
 	have := map[string]bool{}
 	for _, a := range hook.all() {
