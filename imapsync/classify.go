@@ -244,7 +244,7 @@ func classifyDial(err error, f *Fault) {
 	}
 	switch ne, isNet := errors.AsType[net.Error](err); {
 	case errors.Is(err, egress.ErrRefused):
-		f.Kind, f.Class, f.Code = FaultConfig, "blocked", "EGRESS"
+		f.Kind, f.Class, f.Code = FaultConfig, "refused", "EGRESS" // no attempt heals it, and it is no login
 		f.Response, f.Action, f.Docs = "address is not allowed by this service", "This service may not connect to that address; its operator can allow it.", "egress"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.Class, f.Response, f.Code, f.Action = "refused", "connection refused", "ECONNREFUSED", actionPort
@@ -284,12 +284,16 @@ func classifyTLS(e *Error, f *Fault) {
 	case e.Code == codeNoSTARTTLS:
 		f.Action = "The server offers no STARTTLS on this port: use port 993 with secure."
 	case err != nil:
-		f.Code, f.Response = "TLS_HANDSHAKE", orText(f.Response, cleanText(err.Error()))
+		f.Code, f.Response = "TLS_HANDSHAKE", orText(f.Response, handshakeText(err))
 	}
 }
 
 func causeText(e *Error) string {
 	switch {
+	case e.Kind == ErrProtocol:
+		return "server sent what is not IMAP"
+	case e.Kind == ErrLimit:
+		return "server sent more than is taken"
 	case e.Err == nil:
 		return "connection lost"
 	case errors.Is(e.Err, io.EOF), errors.Is(e.Err, net.ErrClosed), errors.Is(e.Err, io.ErrClosedPipe):
@@ -297,7 +301,34 @@ func causeText(e *Error) string {
 	case errors.Is(e.Err, syscall.ECONNRESET), errors.Is(e.Err, syscall.EPIPE):
 		return "connection reset"
 	}
-	return cleanText(e.Err.Error())
+	return "connection lost"
+}
+
+// handshakeText says why a handshake failed, without Go's words around it.
+func handshakeText(err error) string {
+	const failed = "TLS handshake failed"
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return failed + ": connection closed by the server"
+	}
+	if _, why, ok := strings.Cut(err.Error(), "tls: "); ok {
+		return failed + ": " + cleanText(why)
+	}
+	return failed
+}
+
+// login says whether a fault is one of the login, which its owner has to mend, or else
+// one of the way to the server.
+func (f Fault) login() bool {
+	return f.Kind == FaultAuthDead || f.Kind == FaultConfig && f.Class != "refused"
+}
+
+// Words say what an error of a Session or a Dialer is, for people: what the server
+// replied as it stands, else what failed, without addresses and the words of libraries.
+func Words(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok && (e.Kind == ErrNo || e.Kind == ErrBad || e.Kind == ErrBye) {
+		return e.Error()
+	}
+	return Classify(err).Response
 }
 
 func orText(s, otherwise string) string {

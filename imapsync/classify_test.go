@@ -106,7 +106,7 @@ func TestClassify(t *testing.T) {
 		{"unreachable", dial(sys(syscall.EHOSTUNREACH)), FaultServerDown, "network", "EUNREACH", "network", 0},
 		{"connect timeout", dial(sys(syscall.ETIMEDOUT)), FaultServerDown, "timeout", "ETIMEDOUT", "network", 0},
 		{"our dial timeout", broken(ErrTimeout, StageDial, context.DeadlineExceeded), FaultServerDown, "timeout", "", "network", 0},
-		{"egress policy", dial(fmt.Errorf("dial: %w", egress.ErrRefused)), FaultConfig, "blocked", "EGRESS", "egress", 0},
+		{"egress policy", dial(fmt.Errorf("dial: %w", egress.ErrRefused)), FaultConfig, "refused", "EGRESS", "egress", 0},
 		// TLS
 		{"expired", handshake(&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}), FaultTLS, "tls", "CERT_HAS_EXPIRED", "tls", 0},
 		{"not valid", handshake(x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}), FaultTLS, "tls", "CERT_INVALID", "tls", 0},
@@ -148,6 +148,28 @@ func TestClassify(t *testing.T) {
 		if f := Classify(bye(text)); !f.Planned || f.Kind != FaultServerDown {
 			t.Errorf("BYE %s: %+v, want a planned end", text, f)
 		}
+	}
+}
+
+// What people read names no address of ours, and no library's words.
+func TestWords(t *testing.T) {
+	inner := &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 993}, Err: errors.New("odd")}
+	for want, err := range map[string]error{
+		"host name does not exist":                              &Error{Kind: ErrDial, Stage: StageDial, Err: &net.DNSError{Err: "no such host", Name: "x", Server: "10.0.0.1:53", IsNotFound: true}},
+		"address is not allowed by this service":                &Error{Kind: ErrDial, Stage: StageDial, Err: egress.ErrRefused},
+		"no connection":                                         &Error{Kind: ErrDial, Stage: StageDial, Err: inner},
+		"connection lost":                                       &Error{Kind: ErrClosed, Stage: StageCommand, Err: inner},
+		"server sent what is not IMAP":                          &Error{Kind: ErrProtocol, Stage: StageCommand, Err: errors.New("in response")},
+		"TLS handshake failed: handshake failure":               &Error{Kind: ErrTLS, Stage: StageTLS, Err: &net.OpError{Op: "remote error", Err: errors.New("tls: handshake failure")}},
+		"TLS handshake failed: connection closed by the server": &Error{Kind: ErrTLS, Stage: StageTLS, Err: io.EOF},
+		"LOGIN: NO [AUTHENTICATIONFAILED] wrong":                &Error{Kind: ErrNo, Stage: StageLogin, Command: "LOGIN", Code: "AUTHENTICATIONFAILED", Text: "wrong"},
+	} {
+		if got := Words(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+	if Classify(&Error{Kind: ErrDial, Stage: StageDial, Err: egress.ErrRefused}).login() || !Classify(&Error{Kind: ErrConfig, Stage: StageLogin, Code: codeCredentials}).login() {
+		t.Error("a refused address is no refused login, missing credentials are")
 	}
 }
 

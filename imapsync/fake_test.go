@@ -55,6 +55,7 @@ type fakeServer struct {
 	notifies  int      // how often it was asked for
 	caps      []string // besides IMAP4rev1
 	noIdle    bool
+	wedged    chan struct{}     // Idle waits for it, whatever else happens
 	roles     map[string]string // special uses, by folder
 	statuses  []string          // folders that STATUS was asked for
 	lists     int
@@ -701,8 +702,15 @@ func (x *fakeSession) Idle(ctx context.Context, most time.Duration) (IdleEnd, er
 		return "", err
 	}
 	x.s.mu.Lock()
-	bye := x.s.bye
+	bye, wedged := x.s.bye, x.s.wedged
+	if wedged != nil {
+		x.speakBy = time.Now()
+	}
 	x.s.mu.Unlock()
+	if wedged != nil {
+		<-wedged
+		return "", errFakeClosed
+	}
 	if bye != nil {
 		x.Close()
 		return "", bye

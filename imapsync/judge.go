@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/store"
@@ -42,6 +43,9 @@ func (w *worker) judge(ctx context.Context, err error, opened bool, began time.T
 	fault := Fault{Kind: FaultSilent, Class: "timeout", Service: "imap", Response: errSilent.Error()}
 	if !errors.Is(err, errSilent) {
 		fault = Classify(err)
+	}
+	if note := w.profile.hint(w.user()); note != "" && fault.login() {
+		fault.Action = strings.TrimSpace(fault.Action + " " + note)
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e.Kind == ErrTimeout && opened {
 		fault.Kind = FaultSilent
@@ -97,6 +101,14 @@ func upTo(d time.Duration) time.Duration {
 		return 0
 	}
 	return time.Duration(rand.Int64N(int64(d)))
+}
+
+// user is who logs in.
+func (w *worker) user() string {
+	if acct := w.account(); acct.IMAP != nil {
+		return acct.IMAP.User
+	}
+	return ""
 }
 
 // host is the name that the account's server is paced by.

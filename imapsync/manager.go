@@ -77,7 +77,7 @@ type Manager struct {
 	kick      chan struct{}
 	baselines chan struct{}
 	content   *semaphore.Weighted // bytes
-	wg        sync.WaitGroup      // workers
+	wg        sync.WaitGroup      // workers, but those that were abandoned
 
 	mu       sync.Mutex
 	workers  map[store.AccountID]*worker
@@ -353,11 +353,13 @@ func (m *Manager) start(ctx context.Context, a store.Account, l store.Lease, ask
 	m.workers[a.ID] = w
 	m.mu.Unlock()
 	m.met.workers.Inc()
-	m.wg.Go(func() {
+	m.wg.Add(1)
+	go func() {
+		defer w.left.Do(m.wg.Done)
 		defer cancel(nil)
 		cause := w.run(wctx)
 		m.ended(w, cause)
-	})
+	}()
 	if ctx.Err() != nil {
 		cancel(errShutdown)
 	}

@@ -189,6 +189,14 @@ func (p *Profile) problems() (errs []error) {
 	return errs
 }
 
+// hint is what a user whose login is refused has to know of the provider; "" = nothing.
+func (p *Profile) hint(user string) string {
+	if p.UserForm == "local" && strings.Contains(user, "@") {
+		return strings.TrimSpace(p.Note + " The user name is the part of the address before the @.")
+	}
+	return p.Note
+}
+
 // Match chooses the profile of a server: by the host name, else by the name of its ID,
 // else by its capabilities; before the login the last two are not known yet. It is pure.
 func (ps *Profiles) Match(host, idName string, capabilities []string) Profile {

@@ -45,6 +45,9 @@ func TestProfilesMatch(t *testing.T) {
 	if p := builtin.Match("imap.163.com", "", nil); !p.NoIdle || p.Keepalive != "status" || p.IdleRestart != 55*time.Second {
 		t.Errorf("163: %+v", p)
 	}
+	if p := builtin.Match("imap.web.de", "", nil); !strings.Contains(p.hint("jo@web.de"), "before the @") || strings.Contains(p.hint("jo"), "before the @") {
+		t.Errorf("web.de: %q", p.hint("jo@web.de"))
+	}
 	if p := builtin.Match("imap.mail.me.com", "", nil); p.Roles.Sent != "Sent Messages" || !p.NoQResync {
 		t.Errorf("iCloud: %+v", p)
 	}

@@ -156,7 +156,7 @@ func (w *worker) failed(ctx context.Context, f Fault, opened bool, next time.Tim
 		if st.DownSince.IsZero() {
 			st.DownSince = now
 		}
-		if f.Kind == FaultAuthDead || f.Kind == FaultConfig {
+		if f.login() {
 			st.State = store.StateAuthenticationError
 			if st.AuthFailing.IsZero() {
 				st.AuthFailing = now

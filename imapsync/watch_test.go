@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/egress"
 	"github.com/postrider/postrider/store"
 )
 
@@ -246,6 +247,44 @@ func TestThrottled_hint_slows_the_probes(t *testing.T) {
 		d.expect("messageNew INBOX <one> new")
 		if lists, _, _ := d.did(func() { d.pass(8 * time.Minute) }); lists > 2 {
 			d.t.Errorf("%d LIST in eight minutes", lists)
+		}
+	})
+}
+
+// A worker that no closing of its session ends is left behind: its account goes on with
+// another, and a shutdown does not wait for it.
+func TestWatchdog_shutdown_does_not_wait_for_the_abandoned(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		wedged := make(chan struct{})
+		d.srv.wedged = wedged
+		d.up()
+		d.pass(5 * time.Second)
+		d.srv.act(func() { d.srv.wedged = nil })
+		d.pass(30 * time.Second)
+		if st := d.state().Status.State; st != store.StateConnected {
+			d.t.Errorf("state %s, want another worker's connected", st)
+		}
+		began := time.Now()
+		d.down()
+		if took := time.Since(began); took > 5*time.Second {
+			d.t.Errorf("down after %s", took)
+		}
+		close(wedged) // only now, so that the bubble can end
+		d.pass(time.Second)
+	})
+}
+
+// An address that the operator forbids is no wrong password: nothing pauses the account
+// for it.
+func TestWorker_forbidden_address_is_no_refused_login(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.srv.dialErr = &Error{Kind: ErrDial, Stage: StageDial, Err: egress.ErrRefused}
+		d.up()
+		d.pass(time.Minute)
+		d.expect("accountAdded", "connectError")
+		st := d.state().Status
+		if st.State != store.StateConnectError || !st.AuthFailing.IsZero() || st.LastError.Kind != FaultConfig || st.LastError.NextTry.Sub(st.LastError.At) < 30*time.Minute {
+			d.t.Errorf("%s %+v", st.State, st.LastError)
 		}
 	})
 }

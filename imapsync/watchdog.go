@@ -73,4 +73,5 @@ func (m *Manager) abandon(w *worker) {
 	if err := m.st.Release(ctx, w.lease); err != nil {
 		m.log.Warn("release lease", "account", w.id, "err", err)
 	}
+	w.left.Do(m.wg.Done) // it may never end: a shutdown does not wait for it
 }

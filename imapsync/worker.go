@@ -63,6 +63,7 @@ type worker struct {
 	known      atomic.Uint64             // seq of the last event that the store has confirmed to us
 	forgotten  atomic.Bool               // the store no longer has it: read everything again
 	heldSince  time.Time
+	left       sync.Once // the manager waits for it no more: it ended, or was abandoned
 	cancel     context.CancelCauseFunc
 
 	// Of the worker's goroutine alone.

@@ -61,5 +61,5 @@ func planWords(info imapsync.Info, folders int) []string {
 
 func refused(err error) api.VerifyResult {
 	f := imapsync.Classify(err)
-	return api.VerifyResult{Error: err.Error(), Code: f.Code, ResponseText: f.Response, Kind: f.Kind, Class: f.Class, Action: f.Action}
+	return api.VerifyResult{Error: imapsync.Words(err), Code: f.Code, ResponseText: f.Response, Kind: f.Kind, Class: f.Class, Action: f.Action}
 }
