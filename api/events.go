@@ -270,6 +270,7 @@ func (s *Server) journal(ctx context.Context, id store.AccountID, after uint64, 
 		return body, p
 	}
 	body.More = true
+	bytes := 0
 	for range scanPages {
 		part, err := s.o.Store.JournalPage(ctx, id, body.After, limit)
 		if err != nil {
@@ -288,12 +289,13 @@ func (s *Server) journal(ctx context.Context, id store.AccountID, after uint64, 
 				return body, err
 			}
 			body.Events, body.After = append(body.Events, b), e.Seq
+			bytes += len(b)
 		}
-		if len(part) < limit {
+		if len(part) == 0 || body.After >= body.Newest {
 			body.More = false
 			return body, nil
 		}
-		if len(body.Events) == limit {
+		if len(body.Events) == limit || bytes >= store.PageBytes {
 			return body, nil
 		}
 	}

@@ -103,7 +103,7 @@ func (c *carriers) describe(ctx context.Context, r store.Route, l store.Released
 	if c.cfg.IDsOnly {
 		return nil
 	}
-	b, err := e.Encode()
+	b, err := events.Meta(*e).Encode()
 	if err != nil {
 		return err
 	}

@@ -237,6 +237,7 @@ func (h *haul) load(ctx context.Context, ps []store.Pointer) ([]parcel, error) {
 	if err != nil {
 		return nil, err
 	}
+	parcels = parcels[:len(evs)] // the others are taken again with the next turn
 	ids := make([]string, 0, len(ps))
 	for i, e := range evs {
 		c := &parcels[i]

@@ -240,15 +240,19 @@ func (w *relayWorker) known(ctx context.Context, routes *Routes, entries []store
 	if len(read) == 0 {
 		return nil, nil
 	}
-	evs, err := w.core.store.Entries(ctx, read)
-	if err != nil {
-		return nil, err
-	}
 	known := make(map[eventKey]*events.Event, len(read))
-	for i, e := range read {
-		if evs[i] != nil {
-			known[eventKey{e.Account, e.Seq}] = evs[i]
+	for len(read) > 0 {
+		evs, err := w.core.store.Entries(ctx, read)
+		if err != nil {
+			return nil, err
 		}
+		for i, e := range evs {
+			if e != nil {
+				m := events.Meta(*e)
+				known[eventKey{read[i].Account, read[i].Seq}] = &m
+			}
+		}
+		read = read[len(evs):]
 	}
 	return known, nil
 }

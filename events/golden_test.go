@@ -55,6 +55,22 @@ func withoutContent(m MessageNew) MessageNew {
 	return m
 }
 
+// TestMeta: what tasks show of an event has nothing of its message's content.
+func TestMeta(t *testing.T) {
+	m := MessageNew{}
+	v := reflect.ValueOf(&m).Elem()
+	fill(v, "")
+	e := Meta(Event{Type: MessageNewType, Data: m})
+	want := withoutContent(m)
+	want.Headers = nil
+	if diff := cmp.Diff(want, e.Data); diff != "" {
+		t.Error(diff)
+	}
+	if m.Attachments[0].Content == "" {
+		t.Error("the event itself was changed")
+	}
+}
+
 // fill puts a value that tells its place into every field.
 func fill(v reflect.Value, name string) {
 	switch v.Type() {

@@ -1,5 +1,7 @@
 package events
 
+import "slices"
+
 // Address is one mailbox of a message header. Name may be ""; text that is no
 // address stands in Name, with "" in Address.
 type Address struct {
@@ -137,6 +139,28 @@ type MessageNew struct {
 	Truncated         []string            `json:"truncated,omitempty"`      // names of fields that were cut
 	Incomplete        []string            `json:"incomplete,omitempty"`     // parts the server failed to give
 	DecodeWarnings    []string            `json:"decodeWarnings,omitempty"` // charsets and encodings not understood
+}
+
+// Meta is an event without the content of its message: text, header fields, calendars,
+// source, and what is in attachments. It is what people are shown who look after queues.
+func Meta(e Event) Event {
+	if e.Type != MessageNewType {
+		return e
+	}
+	p, err := Decode(e)
+	m, ok := p.(MessageNew)
+	if err != nil || !ok {
+		e.Data = Raw("{}") // unreadable, so nobody knows what is in it
+		return e
+	}
+	m.Headers, m.CalendarEvents, m.Source = nil, nil, ""
+	m.Text.Plain, m.Text.HTML, m.Text.WebSafe, m.Text.HasMore = "", "", false, false
+	m.Attachments = slices.Clone(m.Attachments)
+	for i := range m.Attachments {
+		m.Attachments[i].Content = ""
+	}
+	e.Data = m
+	return e
 }
 
 // Flags is a set of flags that is always there, if only as an empty list.

@@ -57,10 +57,30 @@ func feedEntries(msgs []redis.XMessage) ([]FeedEntry, error) {
 	return entries, nil
 }
 
-// Entries reads the events that feed entries point to, in the same order, in one
-// pipeline; nil where the journal no longer has one, or has one that cannot be read,
-// which is logged: one broken entry must not stop all behind it.
+// Entries reads the events that feed entries point to, in the same order; nil where the
+// journal no longer has one, or has one that cannot be read, which is logged: one broken
+// entry must not stop all behind it. Where they are large (PageBytes) it gives fewer, at
+// least one: those of the first entries.
 func (s *Store) Entries(ctx context.Context, entries []FeedEntry) ([]*events.Event, error) {
+	var evs []*events.Event
+	bytes := 0
+	for n := nextRead(0, 0, len(entries)); n > 0; n = nextRead(len(evs), bytes, len(entries)-len(evs)) {
+		some, err := s.entries(ctx, entries[len(evs):len(evs)+n])
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range some {
+			if e != nil {
+				bytes += Weight(e)
+			}
+		}
+		evs = append(evs, some...)
+	}
+	return evs, nil
+}
+
+// entries is one pipeline.
+func (s *Store) entries(ctx context.Context, entries []FeedEntry) ([]*events.Event, error) {
 	cmds := make([]*redis.XMessageSliceCmd, len(entries))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, e := range entries {

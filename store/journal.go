@@ -14,22 +14,54 @@ import (
 	"github.com/postrider/postrider/events"
 )
 
-// JournalPage reads up to limit events of an account with a seq above after, in order.
-// Their Data is events.Raw.
-func (s *Store) JournalPage(ctx context.Context, id AccountID, after uint64, limit int) ([]events.Event, error) {
-	msgs, err := s.rdb.XRangeN(ctx, s.k.journal(id), seqID(after+1), "+", int64(limit)).Result()
-	if err != nil {
-		return nil, unavailable("read journal", err)
+// PageBytes is about how much of events is read at once: events with the content of
+// messages may each have megabytes. What is behind it is read with the next page.
+const PageBytes = 16 << 20
+
+// readAhead is how many events are read at once while it is not known how large they are.
+const readAhead = 16
+
+// nextRead is how many more events may be read where n have had some bytes: as many as
+// are about to fit, and at most four times as many as before. 0: the page is full.
+func nextRead(n, bytes, left int) int {
+	switch {
+	case n == 0:
+		return min(readAhead, left)
+	case bytes >= PageBytes:
+		return 0
 	}
-	evs := make([]events.Event, 0, len(msgs))
-	for _, m := range msgs {
-		e, err := journalEntry(m)
+	return min(left, 4*n, max(1, (PageBytes-bytes)/max(1, bytes/n)))
+}
+
+// JournalPage reads up to limit events of an account with a seq above after, in order.
+// Their Data is events.Raw. It gives fewer where they are large (PageBytes), and none
+// only at the end.
+func (s *Store) JournalPage(ctx context.Context, id AccountID, after uint64, limit int) ([]events.Event, error) {
+	var evs []events.Event
+	bytes := 0
+	for n := nextRead(0, 0, limit); n > 0; n = nextRead(len(evs), bytes, limit-len(evs)) {
+		msgs, err := s.rdb.XRangeN(ctx, s.k.journal(id), seqID(after+1), "+", int64(n)).Result()
 		if err != nil {
-			return evs, fmt.Errorf("journal of account %q: %w", id, err)
+			return evs, unavailable("read journal", err)
 		}
-		evs = append(evs, e)
+		for _, m := range msgs {
+			e, err := journalEntry(m)
+			if err != nil {
+				return evs, fmt.Errorf("journal of account %q: %w", id, err)
+			}
+			evs, after, bytes = append(evs, e), e.Seq, bytes+Weight(&e)
+		}
+		if len(msgs) < n {
+			break
+		}
 	}
 	return evs, nil
+}
+
+// Weight is about how many bytes an event that was read takes.
+func Weight(e *events.Event) int {
+	raw, _ := e.Data.(events.Raw)
+	return 512 + len(raw)
 }
 
 // Journal reads all events of an account with a seq above after, up to the end of what

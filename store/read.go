@@ -48,7 +48,7 @@ func (s *Store) ReadEvents(ctx context.Context, q EventQuery) (EventPage, error)
 		return EventPage{}, err
 	}
 	var page EventPage
-	for seen := 0; ; {
+	for seen, bytes := 0, 0; ; {
 		at := pos
 		entries, more, err := s.readFeeds(ctx, &pos, min(q.Limit-len(page.Events), 500))
 		if err != nil {
@@ -65,8 +65,12 @@ func (s *Store) ReadEvents(ctx context.Context, q EventQuery) (EventPage, error)
 			return EventPage{}, err
 		}
 		for _, e := range entries {
-			at[e.shard] = e.at
-			if !wants(q.Types, e.Type) {
+			want := wants(q.Types, e.Type)
+			if want && len(evs) == 0 { // they are large: the next read begins here
+				pos, more = at, true
+				break
+			}
+			if at[e.shard] = e.at; !want {
 				continue
 			}
 			ev := evs[0]
@@ -74,13 +78,14 @@ func (s *Store) ReadEvents(ctx context.Context, q EventQuery) (EventPage, error)
 				continue
 			}
 			page.Events = append(page.Events, *ev)
+			bytes += Weight(ev)
 			if q.Each {
 				page.Cursors = append(page.Cursors, at.cursor())
 			}
 		}
 		page.Cursor, page.More = pos.cursor(), more
 		seen += len(entries)
-		if !more || len(page.Events) >= q.Limit || seen >= scanMost {
+		if !more || len(page.Events) >= q.Limit || seen >= scanMost || bytes >= PageBytes {
 			return page, nil
 		}
 	}
@@ -225,28 +230,24 @@ func (s *Store) readAccount(ctx context.Context, id AccountID, q EventQuery) (Ev
 		}
 	}
 	var page EventPage
-	for seen := 0; ; {
-		want := min(q.Limit-len(page.Events), 500)
-		evs, err := s.JournalPage(ctx, id, after, want+1)
+	for seen, bytes := 0, 0; ; {
+		evs, err := s.JournalPage(ctx, id, after, min(q.Limit-len(page.Events), 500))
 		if err != nil {
 			return EventPage{}, err
-		}
-		page.More = len(evs) > want
-		if page.More {
-			evs = evs[:want]
 		}
 		for _, e := range evs {
 			after = e.Seq
 			if wants(q.Types, e.Type) {
 				page.Events = append(page.Events, e)
+				bytes += Weight(&e)
 				if q.Each {
 					page.Cursors = append(page.Cursors, accountCursor(id, after))
 				}
 			}
 		}
-		page.Cursor = accountCursor(id, after)
+		page.Cursor, page.More = accountCursor(id, after), len(evs) > 0 && after < newest
 		seen += len(evs)
-		if !page.More || len(page.Events) >= q.Limit || seen >= scanMost {
+		if !page.More || len(page.Events) >= q.Limit || seen >= scanMost || bytes >= PageBytes {
 			return page, nil
 		}
 	}
