@@ -29,6 +29,7 @@ type rig struct {
 	id     store.AccountID
 	cfg    imapsync.Config
 	dialer *imapsync.Dialer
+	wrap   func(imapsync.Session) imapsync.Session // nil: sessions as they are
 	stop   func()
 	last   uint64 // seq up to which events were taken
 	proc   int
@@ -70,7 +71,11 @@ func (r *rig) up() *imapsync.Manager {
 		Store: r.st, Owner: fmt.Sprintf("proc-%d", r.proc), Config: r.cfg,
 		Logger: slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Dial: func(ctx context.Context, a store.Account) (imapsync.Session, error) {
-			return r.dialer.Dial(ctx, *a.IMAP)
+			s, err := r.dialer.Dial(ctx, *a.IMAP)
+			if err != nil || r.wrap == nil {
+				return s, err
+			}
+			return r.wrap(s), nil
 		},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
