@@ -20,6 +20,8 @@ type accountIn struct {
 	Name       Opt[string]     `json:"name,omitempty" maxLength:"256" example:"Jo"`
 	Email      Opt[string]     `json:"email,omitempty" maxLength:"320" example:"jo@example.com"`
 	Path       Opt[List]       `json:"path,omitempty" doc:"folders to watch: a path or a list of them; * or null means all"`
+	Live       Opt[List]       `json:"subconnections,omitempty" doc:"further folders that are watched live, each on a connection of its own, as far as the provider's limit goes; plan says which"`
+	Logs       Opt[bool]       `json:"logs,omitempty" doc:"true: what is said on its connections is logged, with secrets, addresses and contents masked; needs log.trace"`
 	Webhooks   Opt[string]     `json:"webhooks,omitempty" maxLength:"2048" doc:"the account's own webhook URL; null or empty removes it"`
 	Headers    Opt[[]headerIn] `json:"webhooksCustomHeaders,omitempty" maxItems:"50"`
 	NotifyFrom Opt[When]       `json:"notifyFrom,omitempty" doc:"the first look announces messages that arrived at or after it; default now"`
@@ -78,6 +80,10 @@ func (in accountIn) apply(a *store.Account, c Config) error {
 			a.Paths = list
 		}
 	}
+	if in.Live.Set {
+		a.Live = in.Live.Value
+	}
+	in.Logs.into(&a.Logs)
 	if in.Webhooks.Set {
 		a.Webhooks = secret.New(in.Webhooks.Value)
 	}

@@ -35,6 +35,8 @@ type accountOut struct {
 	Version    uint64      `json:"version"`
 	Epoch      int64       `json:"epoch"`
 	Path       []string    `json:"path" nullable:"false"`
+	Live       []string    `json:"subconnections,omitempty" nullable:"false"`
+	Logs       bool        `json:"logs,omitempty"`
 	Webhooks   string      `json:"webhooks,omitempty"`
 	Headers    []headerOut `json:"webhooksCustomHeaders,omitempty" nullable:"false"`
 	NotifyFrom *string     `json:"notifyFrom" format:"date-time"`
@@ -153,7 +155,7 @@ func rowOf(a store.Account, st store.State, silent time.Duration, now time.Time)
 // show is an account as GET answers it.
 func show(a store.Account, st store.State, silent time.Duration, now time.Time) accountOut {
 	out := accountOut{
-		AccountRow: rowOf(a, st, silent, now), Version: a.Version, Epoch: a.Epoch, Path: a.Paths,
+		AccountRow: rowOf(a, st, silent, now), Version: a.Version, Epoch: a.Epoch, Path: a.Paths, Live: a.Live, Logs: a.Logs,
 		NotifyFrom: stamp(a.NotifyFrom), Connections: st.Status.Connections,
 		ContentOut:   ContentOut(a.Override.ContentOverride),
 		Capabilities: st.Status.Capabilities, Plan: st.Status.Plan, Created: stamp(a.Created), Updated: stamp(a.Updated),

@@ -95,6 +95,21 @@ func TestAccountRoundTrip(t *testing.T) {
 	}
 }
 
+// What is asked for of an account comes back as it went in, and null takes it away.
+func TestAccountConnections(t *testing.T) {
+	f := newFace(t)
+	f.call(200, "POST", "/v1/account", jo)
+	f.call(200, "PUT", "/v1/account/jo", `{"subconnections":"Work","logs":true}`)
+	shown := f.call(200, "GET", "/v1/account/jo", "")
+	if live, _ := shown["subconnections"].([]any); len(live) != 1 || live[0] != "Work" || shown["logs"] != true {
+		t.Errorf("subconnections %v, logs %v", shown["subconnections"], shown["logs"])
+	}
+	f.call(200, "PUT", "/v1/account/jo", `{"subconnections":null,"logs":null}`)
+	if shown = f.call(200, "GET", "/v1/account/jo", ""); shown["subconnections"] != nil || shown["logs"] != nil {
+		t.Errorf("taken away: %v", shown)
+	}
+}
+
 func TestAccountIDs(t *testing.T) {
 	f := newFace(t)
 	for _, id := range []string{"a/b", "ü", "a b", "..x", strings.Repeat("i", 256)} {

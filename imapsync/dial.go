@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 
@@ -22,6 +23,10 @@ type DialerOptions struct {
 
 	AllowPlaintext   bool // servers without TLS may be used where the account says so
 	AllowInsecureTLS bool // certificates may go unchecked where the account says so
+
+	// Trace is where what is said on the connections of accounts that ask for it (Logs) is
+	// written, at LevelTrace, with secrets, addresses and contents masked. nil: nowhere.
+	Trace *slog.Logger
 
 	Profiles *Profiles // what is known of providers; nil: what comes along
 
@@ -43,16 +48,34 @@ func NewDialer(o DialerOptions) *Dialer {
 	return &Dialer{o: o}
 }
 
+// LevelTrace is the level of the protocol trace, below debug.
+const LevelTrace = slog.LevelDebug - 4
+
+// DialAccount is Dial for the server of an account, which MUST have one.
+func (d *Dialer) DialAccount(ctx context.Context, a store.Account) (Session, error) {
+	var trace wire.Trace
+	if log := d.o.Trace; log != nil && a.Logs {
+		trace = func(from wire.Direction, line string) {
+			log.Log(context.WithoutCancel(ctx), LevelTrace, "imap", "account", a.ID, "from", string(from), "line", line)
+		}
+	}
+	return d.dial(ctx, *a.IMAP, trace)
+}
+
 // Dial connects to a server, secures the connection, logs in and introduces us. It
 // ends by its own deadlines (10 s dial, 10 s TLS, 30 s greeting, 60 s login) or with
 // ctx, whichever is first, and its error is an *Error. On error nothing stays open.
 func (d *Dialer) Dial(ctx context.Context, s store.Server) (Session, error) {
+	return d.dial(ctx, s, nil)
+}
+
+func (d *Dialer) dial(ctx context.Context, s store.Server, trace wire.Trace) (Session, error) {
 	cfg, err := d.tlsConfig(s)
 	if err != nil {
 		return nil, err
 	}
 	o := wire.Options{
-		Host: s.Host, Port: s.Port, TLS: cfg, Dial: d.o.Dial,
+		Host: s.Host, Port: s.Port, TLS: cfg, Dial: d.o.Dial, Trace: trace,
 		Auth: wire.Credentials{User: s.User, Pass: s.Pass.Reveal(), Token: s.AccessToken.Reveal()},
 		Name: d.o.ClientName, Version: d.o.ClientVersion,
 		NoQResync: d.o.Profiles.Match(s.Host, "", nil).NoQResync,

@@ -55,6 +55,7 @@ type fakeServer struct {
 	notifies  int      // how often it was asked for
 	caps      []string // besides IMAP4rev1
 	noIdle    bool
+	dialsMost int               // how many dials succeed in spite of dialErr
 	wedged    chan struct{}     // Idle waits for it, whatever else happens
 	roles     map[string]string // special uses, by folder
 	statuses  []string          // folders that STATUS was asked for
@@ -218,7 +219,7 @@ func (s *fakeServer) dial(context.Context) (Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dials++
-	if s.dialErr != nil {
+	if s.dialErr != nil && s.dials > s.dialsMost {
 		return nil, s.dialErr
 	}
 	x := &fakeSession{s: s, wake: make(chan struct{}, 1), dead: make(chan struct{}), proof: time.Now()}

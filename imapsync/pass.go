@@ -23,6 +23,7 @@ func (w *worker) pass(ctx context.Context) error {
 			f.askAt = time.Time{}
 		}
 	}
+	w.heardApart()
 	if hints := w.takeHints(); hints.Any() {
 		if m := w.main(); m != nil && w.open == m {
 			w.met.hints.Inc()
@@ -237,6 +238,7 @@ func (w *worker) wholePass(ctx context.Context) error {
 	if err := w.subscribe(ctx); err != nil {
 		return err
 	}
+	w.listenApart(ctx)
 	plan := w.plan()
 	if stalled := w.stalled.Swap(false); w.whole && !stalled && !w.replan && slices.Equal(plan, w.state.Status.Plan) {
 		return nil
@@ -246,7 +248,7 @@ func (w *worker) wholePass(ctx context.Context) error {
 		st.State, st.SyncTime = store.StateConnected, now.UTC()
 		st.Sync = store.SyncPhase{Phase: "idle", FoldersTotal: len(w.folders), FoldersDone: len(w.folders), Messages: messages, StartedAt: w.began.UTC()}
 		st.Plan, st.SyncError, st.Latches = plan, w.folderError, w.latches
-		st.Failures = 0
+		st.Failures, st.Connections = 0, w.connections()
 		if !st.Stalled.IsZero() {
 			alive := w.state.LastAlive
 			if alive.IsZero() {

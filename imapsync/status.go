@@ -190,7 +190,11 @@ func (w *worker) plan() []string {
 			}
 			plan = append(plan, fmt.Sprintf("%s: %s", f.Path, how))
 		case watchedPoll:
-			polled++
+			if line := w.apartPlan(f); line != "" {
+				plan = append(plan, line)
+			} else {
+				polled++
+			}
 		}
 	}
 	if polled > 0 {

@@ -1,6 +1,7 @@
 package imapsync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,7 @@ type worker struct {
 	listed      time.Time // last LIST, believed or not
 	slowUntil   time.Time // the server asked to slow down
 	mergedAt    time.Time // last end of IDLE
+	subs        *subconns
 	notified    bool      // NOTIFY is on: hints come for all folders
 	notifyAt    time.Time // when it is asked for again
 	notifyFails int
@@ -270,6 +272,7 @@ func (w *worker) closeSession(ctx context.Context, err error) {
 	}
 	w.alive.Store(max(w.alive.Load(), sess.LastProof().UnixNano()))
 	cause := context.Cause(ctx)
+	w.endApart(cmp.Or(cause, errReconnect))
 	if err != nil && !errors.Is(err, errSilent) && !errors.Is(cause, errLeaseLost) && !errors.Is(err, store.ErrLeaseLost) {
 		if _, broken := errors.AsType[*Error](err); !broken || usable(err) {
 			bye, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)

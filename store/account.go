@@ -18,6 +18,8 @@ type Account struct {
 	Name     string
 	Email    string
 	Paths    []string        // folders to watch; empty = all
+	Live     []string        // folders beside the main one with a connection of their own (subconnections)
+	Logs     bool            // its protocol trace is written, where the operator lets it
 	IMAP     *Server         // nil: nothing to watch
 	Webhooks secret.Text     // the account's own webhook URL (it may hold credentials); empty = none
 	Headers  []Header        // its own webhook headers

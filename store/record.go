@@ -14,6 +14,8 @@ type record struct {
 	Name     string          `json:"name,omitempty"`
 	Email    string          `json:"email,omitempty"`
 	Paths    []string        `json:"paths,omitempty"`
+	Live     []string        `json:"live,omitempty"`
+	Logs     bool            `json:"logs,omitempty"`
 	IMAP     *serverRecord   `json:"imap,omitempty"`
 	Webhooks string          `json:"webhooks,omitempty"` // sealed
 	Headers  []headerRecord  `json:"headers,omitempty"`
@@ -45,7 +47,7 @@ type headerRecord struct {
 func (s *Store) seal(a Account) ([]byte, error) {
 	put := func(field string, t secret.Text) string { return s.ring.Seal(t, string(a.ID), field) }
 	r := record{
-		Name: a.Name, Email: a.Email, Paths: a.Paths, Metadata: a.Metadata, Override: a.Override,
+		Name: a.Name, Email: a.Email, Paths: a.Paths, Live: a.Live, Logs: a.Logs, Metadata: a.Metadata, Override: a.Override,
 		Webhooks: put("webhooks", a.Webhooks), NotifyFrom: a.NotifyFrom, Paused: a.Paused,
 		Version: a.Version, Epoch: a.Epoch, Created: a.Created, Updated: a.Updated, Deleted: a.Deleted,
 	}
@@ -73,7 +75,7 @@ func (s *Store) unseal(id AccountID, b []byte) (Account, error) {
 		return fail(err)
 	}
 	a := Account{
-		ID: id, Name: r.Name, Email: r.Email, Paths: r.Paths, Metadata: r.Metadata, Override: r.Override,
+		ID: id, Name: r.Name, Email: r.Email, Paths: r.Paths, Live: r.Live, Logs: r.Logs, Metadata: r.Metadata, Override: r.Override,
 		NotifyFrom: r.NotifyFrom, Paused: r.Paused,
 		Version: r.Version, Epoch: r.Epoch, Created: r.Created, Updated: r.Updated, Deleted: r.Deleted,
 	}

@@ -26,6 +26,7 @@ type Config struct {
 	Log struct {
 		Level  string `yaml:"level"`
 		Format string `yaml:"format"` // auto = text on a terminal, else json
+		Trace  bool   `yaml:"trace"`
 	} `yaml:"log"`
 
 	Redis struct {

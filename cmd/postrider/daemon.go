@@ -254,9 +254,13 @@ func (d *daemon) buildEngines() error {
 	if err != nil {
 		return fmt.Errorf("mail.providers: %w", err)
 	}
+	var trace *slog.Logger
+	if d.cfg.Log.Trace {
+		trace = traceLogger(d.log)
+	}
 	d.dialer = imapsync.NewDialer(imapsync.DialerOptions{
 		Dial: mail.DialContext, AllowPlaintext: d.cfg.Mail.AllowPlaintext, AllowInsecureTLS: d.cfg.Mail.AllowInsecureTLS,
-		ClientName: "Postrider", ClientVersion: version, Profiles: profiles,
+		ClientName: "Postrider", ClientVersion: version, Profiles: profiles, Trace: trace,
 	})
 	if d.cfg.has(roleDispatch) || d.cfg.has(roleAPI) {
 		d.transport = guard.Transport(egress.Options{IdlePerHost: 4})
@@ -281,7 +285,7 @@ func (d *daemon) buildEngines() error {
 		d.manager = imapsync.NewManager(imapsync.Options{
 			Store: d.store, Owner: d.instance, Logger: d.log, Registerer: d.registry, Profiles: profiles,
 			Dial: func(ctx context.Context, a store.Account) (imapsync.Session, error) {
-				return d.dialer.Dial(ctx, *a.IMAP)
+				return d.dialer.DialAccount(ctx, a)
 			},
 			Config: imapsync.Config{
 				ProbeInterval: s.ProbeInterval, ListInterval: s.ListInterval, AskInterval: s.AskInterval,
