@@ -176,14 +176,14 @@ func (d *den) up() {
 	})
 	ctx, cancel := context.WithCancel(d.t.Context())
 	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = d.m.Run(ctx)
-	}()
 	d.stop = func() {
 		cancel()
 		<-done
 	}
+	go func(m *Manager) {
+		defer close(done)
+		_ = m.Run(ctx)
+	}(d.m)
 }
 
 func (d *den) down() {

@@ -212,7 +212,7 @@ func eachCut(t *testing.T, most int, dialects []imaptest.Dialect, f func(d *den,
 // The connection is cut once, at any byte in either direction: nothing is lost, nothing
 // told twice.
 func TestCut_at_every_byte(t *testing.T) {
-	eachCut(t, 20, tiers(), func(d *den, u *imaptest.ModelUser, _ *knife) {
+	eachCut(t, 12, tiers(), func(d *den, u *imaptest.ModelUser, _ *knife) {
 		d.thirty(u)
 		d.settle()
 	})
@@ -221,7 +221,7 @@ func TestCut_at_every_byte(t *testing.T) {
 // From some byte on nothing comes through any more, and nobody says so. It is noticed,
 // nothing is lost; where no connection can be opened for longer, that is said once.
 func TestStall_at_any_byte(t *testing.T) {
-	eachCut(t, 3, []imaptest.Dialect{imaptest.T2()}, func(d *den, u *imaptest.ModelUser, k *knife) {
+	eachCut(t, 2, []imaptest.Dialect{imaptest.T2()}, func(d *den, u *imaptest.ModelUser, k *knife) {
 		k.stall = true
 		stallAfter := 150
 		_, err := d.st.UpdateAccount(d.t.Context(), denAccount, 0, func(a *store.Account) error {
@@ -289,7 +289,7 @@ func TestAnswer_of_every_command_goes_wrong_once(t *testing.T) {
 			d.thirty(u)
 		})
 		for _, way := range ways {
-			for _, at := range points(commands, max(commands/5, 1)) {
+			for _, at := range points(commands, max(commands/3, 1)) {
 				t.Run(fmt.Sprintf("%s/%s/command=%d", dialect.Name, way.name, at), func(t *testing.T) {
 					modelled(t, dialect, func(d *den, u *imaptest.ModelUser, k *knife) {
 						count(k.model, func(n int) imaptest.Act {

@@ -61,7 +61,7 @@ func TestFault_every_redis_command_fails_once(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			for _, condstore := range []bool{true, false} {
-				for _, k := range points(commandsOf, 25) {
+				for _, k := range points(commandsOf, 40) {
 					t.Run(fmt.Sprintf("condstore=%v/command=%d", condstore, k), func(t *testing.T) {
 						bubble(t, condstore, func(d *den) {
 							s := &saboteur{hits: func(n int) bool { return n == k }}
@@ -145,7 +145,7 @@ func TestFault_every_question_fails_once(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			for _, condstore := range []bool{true, false} {
-				for _, k := range points(questionsOf, 29) {
+				for _, k := range points(questionsOf, 50) {
 					t.Run(fmt.Sprintf("condstore=%v/question=%d", condstore, k), func(t *testing.T) {
 						bubble(t, condstore, func(d *den) {
 							d.srv.strike = func(n int) error {
