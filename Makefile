@@ -4,11 +4,12 @@ BIN     := bin/postrider
 ARGS    ?=
 BENCH   ?= .
 FUZZ    ?= 30s
+N       ?= 200000
 SOAK    ?= 30m
 VERSION_FLAGS := -trimpath
 
 .DEFAULT_GOAL := build
-.PHONY: build run demo test lint generate check fuzz fault bench soak help
+.PHONY: build run demo test lint generate check fuzz fault model bench soak help
 
 build: ## the binary, in bin/
 	$(GO) build $(VERSION_FLAGS) -o $(BIN) ./cmd/postrider
@@ -42,6 +43,9 @@ fuzz: ## every fuzz target for FUZZ (30s)
 
 fault: ## every Redis command, question, answer and byte of a recorded sync fails once (hours)
 	POSTRIDER_FAULTS=all $(GO) test -count=1 -timeout 12h -run 'TestFault|TestCut|TestStall|TestAnswer' ./imapsync
+
+model: ## drawn histories, about N (200000) things happening to every tier
+	POSTRIDER_MODEL=$(N) $(GO) test -count=1 -timeout 24h -run TestOracle -v ./imapsync
 
 bench: ## the figures of README, also as JSON lines in bench.jsonl; BENCH=Crowd/1000 chooses
 	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd

@@ -3,6 +3,7 @@ package imapsync
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -27,6 +28,16 @@ var warm sync.Once
 // bubble runs f with an engine over a fakeServer, in a synctest bubble.
 func bubble(t *testing.T, condstore bool, f func(*den)) {
 	t.Helper()
+	warmUp(t)
+	synctest.Test(t, func(t *testing.T) {
+		d := newDen(t, condstore)
+		defer d.end()
+		f(d)
+	})
+}
+
+func warmUp(t *testing.T) {
+	t.Helper()
 	warm.Do(func() {
 		st := storetest.Miniredis(t)
 		if _, err := st.CreateAccount(t.Context(), store.Account{ID: "warm"}); err != nil {
@@ -45,11 +56,6 @@ func bubble(t *testing.T, condstore bool, f func(*den)) {
 			t.Fatal(err)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) {
-		d := newDen(t, condstore)
-		defer d.end()
-		f(d)
-	})
 }
 
 // den is an engine in a bubble.
@@ -64,10 +70,11 @@ type den struct {
 	cfg      Config
 	profiles string // besides those that come along
 	stop     func()
+	log      io.Writer
 
-	// Of another server than srv; nil: srv's.
-	dial  func(context.Context) (Session, error)
-	truth func() map[string]map[uint32][]string
+	// Of another server than srv.
+	dial  func(context.Context, store.Account) (Session, error)
+	truth func() map[string]map[uint32][]string // nil: srv's
 
 	early     map[string]uint32 // highest UIDs before the account was registered
 	clients   []*redis.Client   // further ones, closed at the end
@@ -82,6 +89,8 @@ func newDen(t *testing.T, condstore bool) *den {
 	mini := miniredis.NewMiniRedis()
 	mini.ClockTTL(true)
 	d := &den{t: t, srv: newFakeServer(condstore), mini: mini}
+	d.dial = func(ctx context.Context, _ store.Account) (Session, error) { return d.srv.dial(ctx) }
+	d.log = t.Output()
 	d.rdb = d.client()
 	d.st = storetest.On(t, d.rdb)
 	_, err := d.st.CreateAccount(t.Context(), store.Account{ID: denAccount, IMAP: &store.Server{Host: "127.0.0.1", Port: 143, User: "jo"}})
@@ -166,13 +175,8 @@ func (d *den) up() {
 	profiles, err := NewProfiles(d.profiles)
 	d.ok(err)
 	d.m = NewManager(Options{
-		Profiles: profiles, Store: st, Owner: "proc", Config: d.cfg, Logger: slog.New(slog.NewTextHandler(d.t.Output(), nil)),
-		Dial: func(ctx context.Context, _ store.Account) (Session, error) {
-			if d.dial != nil {
-				return d.dial(ctx)
-			}
-			return d.srv.dial(ctx)
-		},
+		Profiles: profiles, Store: st, Owner: "proc", Config: d.cfg, Dial: d.dial,
+		Logger: slog.New(slog.NewTextHandler(d.log, nil)),
 	})
 	ctx, cancel := context.WithCancel(d.t.Context())
 	done := make(chan struct{})

@@ -168,7 +168,8 @@ func (s *step) slowRound(ctx context.Context, uids []uint32) error {
 // folder that is watched live while something happens there, else so that a round over
 // the folder takes an hour, a day if it is large.
 func (s *step) planFlags(now time.Time) {
-	if s.tier() != tierBaseline || s.d.meta.Count == 0 {
+	count := s.d.known() // with what this step found, which is not committed yet
+	if s.tier() != tierBaseline || count == 0 {
 		s.f.flagAt = time.Time{}
 		if s.d.meta.Count > 0 && s.since() != s.d.meta.ModSeq || s.w.profile.ModSeqLag && len(s.hints.Flags) > 0 {
 			s.f.flagAt = now.Add(modSeqLag)
@@ -176,10 +177,10 @@ func (s *step) planFlags(now time.Time) {
 		return
 	}
 	round := time.Hour
-	if s.d.meta.Count > 10_000 {
+	if count > 10_000 {
 		round = 24 * time.Hour
 	}
-	wait := max(round/time.Duration(s.d.meta.Count/slowSlice+1), time.Minute)
+	wait := max(round/time.Duration(count/slowSlice+1), time.Minute)
 	if s.f.Watched == watchedIdle {
 		switch idle := now.Sub(s.f.active); {
 		case idle < 10*time.Minute:

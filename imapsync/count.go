@@ -120,8 +120,8 @@ func (s *step) vanished(set imap.UIDSet) {
 
 // list asks for all UIDs of the folder.
 func (s *step) list(ctx context.Context) (Enumeration, error) {
-	if s.w.sess.Exists() == 0 {
-		return Enumeration{Complete: true}, nil
+	if s.w.sess.Exists() == 0 && s.d.known() == 0 {
+		return Enumeration{Complete: true}, nil // else even an empty folder is asked: EXISTS may be wrong
 	}
 	if s.w.sess.Exists() < listWhole {
 		return s.w.sess.UIDs(ctx, 1, 0)

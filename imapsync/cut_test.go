@@ -128,7 +128,7 @@ func modelled(t *testing.T, dialect imaptest.Dialect, f func(*den, *imaptest.Mod
 		k := &knife{dial: m.Dial, model: m}
 		dialer := NewDialer(DialerOptions{Dial: k.Dial, AllowPlaintext: true})
 		server := store.Server{Host: "127.0.0.1", Port: 143, User: "jo", Pass: secret.New("secret"), Plaintext: true}
-		d.dial = func(ctx context.Context) (Session, error) { return dialer.Dial(ctx, server) }
+		d.dial = func(ctx context.Context, _ store.Account) (Session, error) { return dialer.Dial(ctx, server) }
 		d.truth = func() map[string]map[uint32][]string {
 			truth, err := u.Truth(d.t.Context())
 			d.ok(err)

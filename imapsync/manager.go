@@ -26,6 +26,7 @@ type Config struct {
 	ProofInterval time.Duration // longest time between two round trips; default 290 s
 	LeaseTTL      time.Duration // default 8 s
 	RenewInterval time.Duration // default 2.5 s
+	Reconcile     time.Duration // what is watched here is compared with what should be; default 1 s
 	AliveInterval time.Duration // proofs of life to the store; default 30 s
 	Baselines     int           // large first looks at once; default 8
 	ContentMemory int64         // bytes for message contents in work; default 256 MiB
@@ -43,6 +44,7 @@ func (c *Config) defaults() {
 	def(&c.ProofInterval, 290*time.Second)
 	def(&c.LeaseTTL, 8*time.Second)
 	def(&c.RenewInterval, 2500*time.Millisecond)
+	def(&c.Reconcile, time.Second)
 	def(&c.AliveInterval, 30*time.Second)
 	if c.Baselines <= 0 {
 		c.Baselines = 8
@@ -114,7 +116,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	wg.Go(func() { m.renewals(inner) })
 	wg.Go(func() { m.watchdog(inner) })
 	wg.Go(func() { m.proofs(inner) })
-	t := time.NewTicker(time.Second)
+	t := time.NewTicker(m.cfg.Reconcile)
 	defer t.Stop()
 	handover := time.Now()
 	for ctx.Err() == nil {

@@ -391,7 +391,7 @@ func TestFolders_renamed_onto_a_deleted_one_repeats_no_id(t *testing.T) {
 		d.srv.expunge("B", 1)
 		d.srv.put("B", "c")
 		d.pass(15 * time.Minute)
-		d.converged()
+		d.ok(d.agrees())
 	})
 }
 
@@ -444,7 +444,7 @@ func TestMoves_survive_any_failing_commit(t *testing.T) {
 					if diff := cmp.Diff([]string{"messageMoved Archive from INBOX emailId", "messageMoved INBOX from Archive emailId"}, got); diff != "" {
 						d.t.Fatal(diff)
 					}
-					d.converged()
+					d.ok(d.agrees())
 				})
 			})
 		}

@@ -16,9 +16,6 @@ func (s *client) UIDs(ctx context.Context, from, to uint32) (Enumeration, error)
 	if to != 0 && to < from {
 		return Enumeration{Complete: true}, nil
 	}
-	if s.Exists() == 0 {
-		return Enumeration{Complete: true}, nil // no question to ask
-	}
 	var c imap.SearchCriteria
 	whole := from == 1 && to == 0
 	if !whole {

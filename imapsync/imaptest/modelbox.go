@@ -364,3 +364,21 @@ func (u *ModelUser) Truth(ctx context.Context) (map[string]Folder, error) {
 	}
 	return out, nil
 }
+
+// Subjects are the subjects of all messages, by folder and UID.
+func (u *ModelUser) Subjects(ctx context.Context) (map[string]map[uint32]string, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	out := map[string]map[uint32]string{}
+	for _, f := range u.folders {
+		out[f.name] = make(map[uint32]string, len(f.msgs))
+		for i := range f.msgs {
+			head, _ := splitMessage(f.raw(&f.msgs[i]))
+			out[f.name][f.msgs[i].uid] = headerValue(head, "Subject")
+		}
+	}
+	return out, nil
+}
