@@ -161,6 +161,9 @@ func (s *step) windows(ctx context.Context) error {
 		}
 	}
 	s.f.queued = time.Time{}
+	if err := s.w.compress(ctx, len(uids)); err != nil {
+		return err
+	}
 	exists := int(s.w.sess.Exists())
 	for len(uids) > 0 {
 		var window []uint32

@@ -46,6 +46,7 @@ func infoOf(c *wire.Conn) Info {
 		Idle:       caps.Has(imap.CapIdle),
 		ListStatus: caps.Has(imap.CapListStatus),
 		Notify:     caps.Has(imap.CapNotify),
+		Compress:   caps.Has("COMPRESS=DEFLATE"),
 		SpecialUse: caps.Has(imap.CapSpecialUse),
 		UIDPlus:    caps.Has(imap.CapUIDPlus),
 		ObjectID:   caps.Has("OBJECTID"),
@@ -171,6 +172,9 @@ func (s *client) Changes() Changes {
 
 // Notify implements Session.
 func (s *client) Notify(ctx context.Context) error { return failure(s.c.Notify(ctx, true)) }
+
+// Compress implements Session.
+func (s *client) Compress(ctx context.Context) error { return failure(s.c.Compress(ctx)) }
 
 // Noop implements Session.
 func (s *client) Noop(ctx context.Context) error { return failure(s.c.Noop(ctx)) }

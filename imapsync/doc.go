@@ -63,7 +63,6 @@
 //
 // RFC 3501 for everything; RFC 4731 (ESEARCH), RFC 5819 (LIST-STATUS), RFC 6154
 // (SPECIAL-USE), RFC 7162 (CONDSTORE; of QRESYNC the FETCH modifier VANISHED, not the
-// parameter of SELECT), RFC 8474 (OBJECTID), RFC 5465 (NOTIFY) where the server has
-// them, and as far as it behaves. Spoken by the wire and not used yet: COMPRESS (RFC
-// 4978) and Gmail's labels.
+// parameter of SELECT), RFC 8474 (OBJECTID), RFC 5465 (NOTIFY), RFC 4978 (COMPRESS) where the server has
+// them, and as far as it behaves. Spoken by the wire and not used yet: Gmail's labels.
 package imapsync

@@ -55,6 +55,7 @@ type fakeServer struct {
 	notifies  int      // how often it was asked for
 	caps      []string // besides IMAP4rev1
 	noIdle    bool
+	compress  bool              // COMPRESS is offered
 	dialsMost int               // how many dials succeed in spite of dialErr
 	wedged    chan struct{}     // Idle waits for it, whatever else happens
 	roles     map[string]string // special uses, by folder
@@ -238,6 +239,7 @@ type fakeSession struct {
 	open    string
 	seenAt  map[uint32]uint64
 	changes Changes
+	zipped  bool
 	heard   map[string]Status // with NOTIFY: what was told of each folder
 	kicked  bool
 	proof   time.Time
@@ -314,6 +316,16 @@ func (s *fakeServer) overflow() {
 		x.heard, x.changes.Overflow = nil, true
 		x.poke()
 	}
+}
+
+func (x *fakeSession) Compress(ctx context.Context) error {
+	if err := x.command(ctx); err != nil {
+		return err
+	}
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	x.zipped = true
+	return nil
 }
 
 func (x *fakeSession) Notify(ctx context.Context) error {
@@ -401,7 +413,7 @@ func (x *fakeSession) dies(set imap.UIDSet) bool {
 func (x *fakeSession) Info() Info {
 	return Info{
 		Capabilities: append([]string{"IMAP4rev1"}, x.s.caps...), ServerName: "fake", Version: x.s.version,
-		CondStore: x.s.condstore, QResync: x.s.qresync, Idle: !x.s.noIdle, Notify: x.s.notify, ListStatus: x.s.listStatus, ObjectID: x.s.objectID,
+		CondStore: x.s.condstore, QResync: x.s.qresync, Idle: !x.s.noIdle, Notify: x.s.notify, Compress: x.s.compress, ListStatus: x.s.listStatus, ObjectID: x.s.objectID,
 	}
 }
 
@@ -704,6 +716,9 @@ func (x *fakeSession) Idle(ctx context.Context, most time.Duration) (IdleEnd, er
 	}
 	x.s.mu.Lock()
 	bye, wedged := x.s.bye, x.s.wedged
+	if x.zipped {
+		bye = errors.New("IDLE on a compressed connection")
+	}
 	if wedged != nil {
 		x.speakBy = time.Now()
 	}

@@ -28,6 +28,7 @@ type Config struct {
 	RenewInterval time.Duration // default 2.5 s
 	Reconcile     time.Duration // what is watched here is compared with what should be; default 1 s
 	AliveInterval time.Duration // proofs of life to the store; default 30 s
+	NoCompress    bool          // large first looks go uncompressed
 	Baselines     int           // large first looks at once; default 8
 	ContentMemory int64         // bytes for message contents in work; default 256 MiB
 }

@@ -72,7 +72,7 @@ func saysNothing(m store.FolderMeta, st Status) bool {
 // has NOTIFY. It is asked after a whole pass: before it everything is looked at anyway.
 // The hints replace probes, but for a slow one: servers merge and leave out hints.
 func (w *worker) subscribe(ctx context.Context) error {
-	if w.notified || !w.info.Notify || time.Now().Before(w.notifyAt) {
+	if w.notified || w.compressed || !w.info.Notify || time.Now().Before(w.notifyAt) {
 		return nil
 	}
 	err := w.sess.Notify(ctx)

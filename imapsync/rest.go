@@ -17,7 +17,10 @@ const (
 func (w *worker) rest(ctx context.Context) error {
 	wake := w.wakeAt(ctx)
 	m := w.main()
-	if !w.idles() || m == nil || w.open != m {
+	if w.compressed && w.whole {
+		return errReconnect // a plain connection idles, and costs less
+	}
+	if !w.idles() || w.compressed || m == nil || w.open != m {
 		return w.poll(ctx, wake)
 	}
 	limit := max(time.Until(wake), 0)

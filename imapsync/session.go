@@ -94,6 +94,11 @@ type Session interface {
 	// at first.
 	Notify(ctx context.Context) error
 
+	// Compress makes the server compress what it sends (COMPRESS=DEFLATE), for the rest of
+	// the connection, on which Idle is refused from then on. It MUST NOT be called without
+	// Info.Compress, nor twice.
+	Compress(ctx context.Context) error
+
 	// Noop is a round trip.
 	Noop(ctx context.Context) error
 
@@ -137,6 +142,7 @@ type Info struct {
 	Idle       bool
 	ListStatus bool
 	Notify     bool
+	Compress   bool // COMPRESS=DEFLATE
 	SpecialUse bool
 	UIDPlus    bool
 	ObjectID   bool // OBJECTID: messages and folders have ids of the server's

@@ -46,7 +46,7 @@ const (
 // listenApart begins and ends subconns, so that those folders that are wished for, exist,
 // and are not watched live otherwise have one, as far as the provider's limit goes.
 func (w *worker) listenApart(ctx context.Context) {
-	if w.subs == nil && len(w.account().Live) == 0 {
+	if w.compressed || w.subs == nil && len(w.account().Live) == 0 {
 		return
 	}
 	want := map[string]bool{}

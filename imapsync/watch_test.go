@@ -288,3 +288,36 @@ func TestWorker_forbidden_address_is_no_refused_login(t *testing.T) {
 		}
 	})
 }
+
+// A first look at many messages is compressed, the connection that watches afterwards is
+// not: it costs less.
+func TestCompress_is_for_large_first_looks(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		messages int
+		profile  string
+		zipped   int
+	}{{"many", compressAbove + 1, "", 1}, {"few", 1000, "", 0}, {"noCompress", compressAbove + 1, "here: {hosts: [127.0.0.1], noCompress: true}", 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, true, func(d *den) {
+				d.srv.compress, d.profiles = true, c.profile
+				for i := range c.messages {
+					d.srv.add("Archive", fakeID(i), time.Now().Add(-48*time.Hour))
+				}
+				d.started()
+				zipped := 0
+				for _, x := range d.srv.sessions {
+					if x.zipped {
+						zipped++
+					}
+				}
+				if zipped != c.zipped || len(d.srv.sessions) != 1+c.zipped || d.open() != 1 {
+					d.t.Errorf("%d of %d connections compressed, %d open", zipped, len(d.srv.sessions), d.open())
+				}
+				d.srv.put("INBOX", "live")
+				d.pass(time.Second)
+				d.expect("messageNew INBOX <live> new")
+			})
+		})
+	}
+}

@@ -84,32 +84,34 @@ type worker struct {
 	reopen bool // ask for the selected folder's numbers again
 	hints  Changes
 
-	whole       bool // a whole pass was done in this session
-	began       time.Time
-	activeAt    time.Time // last event
-	listAt      time.Time // next LIST
-	listLook    time.Time // last complete LIST
-	probeAt     time.Time // next probe
-	probed      time.Time
-	askedAt     time.Time // last STATUS
-	listed      time.Time // last LIST, believed or not
-	slowUntil   time.Time // the server asked to slow down
-	mergedAt    time.Time // last end of IDLE
-	subs        *subconns
-	notified    bool      // NOTIFY is on: hints come for all folders
-	notifyAt    time.Time // when it is asked for again
-	notifyFails int
-	shownAt     time.Time // last progress
-	suspect     *suspicion
-	gone        map[string]store.Gone // held messages, by event id
-	heldAt      map[string]uint64     // looks when they were found to be gone
-	looks       uint64                // at folders so far: two may be at the same time
-	folderError *store.SyncError
-	foldersDone int
-	messages    int
-	shortIdles  int
-	unwritten   int // waits for the store since the last commit
-	restless    int // passes in a row without a wait
+	whole        bool // a whole pass was done in this session
+	began        time.Time
+	activeAt     time.Time // last event
+	listAt       time.Time // next LIST
+	listLook     time.Time // last complete LIST
+	probeAt      time.Time // next probe
+	probed       time.Time
+	askedAt      time.Time // last STATUS
+	listed       time.Time // last LIST, believed or not
+	slowUntil    time.Time // the server asked to slow down
+	mergedAt     time.Time // last end of IDLE
+	subs         *subconns
+	compressed   bool      // this connection is, and does not idle
+	uncompressed bool      // compressing was refused
+	notified     bool      // NOTIFY is on: hints come for all folders
+	notifyAt     time.Time // when it is asked for again
+	notifyFails  int
+	shownAt      time.Time // last progress
+	suspect      *suspicion
+	gone         map[string]store.Gone // held messages, by event id
+	heldAt       map[string]uint64     // looks when they were found to be gone
+	looks        uint64                // at folders so far: two may be at the same time
+	folderError  *store.SyncError
+	foldersDone  int
+	messages     int
+	shortIdles   int
+	unwritten    int // waits for the store since the last commit
+	restless     int // passes in a row without a wait
 
 	failures  int // in a row, for back-off
 	kind      string
@@ -247,7 +249,7 @@ func (w *worker) connect(ctx context.Context) error {
 	w.profile = w.profiles.Match(acct.IMAP.Host, w.info.ServerName, w.info.Capabilities)
 	w.info.QResync = w.info.QResync && !w.profile.NoQResync
 	w.open, w.hints, w.whole, w.reopen = nil, Changes{}, false, false
-	w.notified = false
+	w.notified, w.compressed = false, false
 	w.began, w.foldersDone, w.shortIdles = time.Now(), 0, 0
 	w.unlatch(w.began)
 	w.afterSilence(w.began)

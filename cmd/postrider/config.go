@@ -72,6 +72,7 @@ type Config struct {
 		AskInterval   time.Duration `yaml:"askInterval"`
 		ProofInterval time.Duration `yaml:"proofInterval"`
 		Baselines     int           `yaml:"baselines"`
+		Compress      string        `yaml:"compress"`
 		ContentMemory size          `yaml:"contentMemory"`
 	} `yaml:"sync"`
 
@@ -117,6 +118,7 @@ func defaultConfig() Config {
 	c.Sync.AskInterval = time.Second
 	c.Sync.ProofInterval = 290 * time.Second
 	c.Sync.Baselines = 8
+	c.Sync.Compress = "auto"
 	c.Sync.ContentMemory = 256 << 20
 	c.Webhook.Concurrency = 256
 	c.Webhook.SlowShare = 0.5
@@ -170,6 +172,7 @@ func (c *Config) problems() []problem {
 	oneOf("log.format", c.Log.Format, "auto", "text", "json")
 	oneOf("api.docs", c.API.Docs, "public", "token")
 	oneOf("api.firstToken", c.API.FirstToken, "print", "none")
+	oneOf("sync.compress", c.Sync.Compress, "auto", "never")
 	oneOf("mail.egress", c.Mail.Egress, egress.Any, egress.Private, egress.Public)
 
 	if _, err := imapsync.NewProfiles(string(c.Mail.Providers)); err != nil {

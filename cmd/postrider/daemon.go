@@ -289,7 +289,7 @@ func (d *daemon) buildEngines() error {
 			},
 			Config: imapsync.Config{
 				ProbeInterval: s.ProbeInterval, ListInterval: s.ListInterval, AskInterval: s.AskInterval,
-				ProofInterval: s.ProofInterval, Baselines: s.Baselines, ContentMemory: int64(s.ContentMemory),
+				ProofInterval: s.ProofInterval, Baselines: s.Baselines, NoCompress: s.Compress == "never", ContentMemory: int64(s.ContentMemory),
 			},
 		})
 	}

@@ -123,6 +123,9 @@ service imap-login {
     ssl = yes
   }
 }
+protocol imap {
+  mail_plugins = zlib imap_zlib
+}
 service imap {
   process_limit = 2000
 }
