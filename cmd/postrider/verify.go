@@ -49,7 +49,10 @@ func planWords(info imapsync.Info, folders int) []string {
 		main = "INBOX: live (IDLE)"
 	}
 	others := "one STATUS at a time"
-	if info.ListStatus {
+	switch {
+	case info.Notify:
+		others = "live (NOTIFY)"
+	case info.ListStatus:
 		others = "in one command (LIST-STATUS)"
 	}
 	flags := "by comparing them"
