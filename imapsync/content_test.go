@@ -178,6 +178,37 @@ func TestContent(t *testing.T) {
 			}
 		})
 	})
+	t.Run("more than there is memory for goes alone", func(t *testing.T) {
+		bubble(t, true, func(d *den) {
+			d.cfg.ContentMemory = 1000
+			if e := d.arrives(letter(), all); e.Text.Plain == "" || e.Source == "" {
+				d.t.Errorf("%+v", e.Text)
+			}
+			if !d.m.content.TryAcquire(1000) {
+				d.t.Error("memory was not given back")
+			}
+		})
+	})
+	t.Run("memory that is taken is waited for", func(t *testing.T) {
+		bubble(t, true, func(d *den) {
+			d.started()
+			d.set(all)
+			m := letter()
+			d.srv.act(func() { d.srv.structure, d.srv.parts = m.root, m.part })
+			most := d.m.cfg.ContentMemory
+			d.ok(d.m.content.Acquire(d.t.Context(), most))
+			d.srv.put("INBOX", "waits")
+			d.pass(time.Minute)
+			if n := len(d.announced()); n > 0 {
+				d.t.Errorf("%d messages are told without memory for them", n)
+			}
+			d.m.content.Release(most)
+			d.pass(time.Second)
+			if n := len(d.announced()); n != 1 {
+				d.t.Errorf("%d messages are told, want 1", n)
+			}
+		})
+	})
 	t.Run("large source in pieces", func(t *testing.T) {
 		bubble(t, true, func(d *den) {
 			m := letter()
