@@ -36,6 +36,14 @@ func (w *worker) rest(ctx context.Context) error {
 	w.restless = 0
 	began := time.Now()
 	end, err := w.sess.Idle(ctx, limit)
+	return w.rested(ctx, end, err, began)
+}
+
+// rested takes what a wait in IDLE brought. It is not part of rest, where every idle
+// account keeps what is on the stack.
+//
+//go:noinline
+func (w *worker) rested(ctx context.Context, end IdleEnd, err error, began time.Time) error {
 	if err != nil && goesOn(err) {
 		w.latch(latchIdle, responseOf(err))
 		return nil

@@ -44,20 +44,11 @@ func (c *Conn) Idle(ctx context.Context, limit time.Duration) (End, error) {
 	defer undo()
 
 	k := c.command("IDLE")
-	c.verb = k.verb
-	c.tag = append(c.tag[:0], k.buf[:bytes.IndexByte(k.buf, ' ')]...)
 	defer func() {
 		c.tag = c.tag[:0]
 		c.end()
 	}()
-	if c.trace != nil {
-		c.trace.sent(k, k.buf)
-	}
-	if err := c.write(append(k.buf, '\r', '\n')); err != nil {
-		return "", c.failFor(err)
-	}
-	ended, err := c.idleStart(k)
-	if err != nil || ended {
+	if ended, err := c.idleStart(k); err != nil || ended {
 		return EndServer, err
 	}
 	end, err := c.idling(ctx, k, limit)
@@ -73,8 +64,18 @@ func (c *Conn) Idle(ctx context.Context, limit time.Duration) (End, error) {
 	return end, nil
 }
 
-// idleStart waits for the `+`. ended: a tagged OK came instead.
+// idleStart says IDLE and waits for the `+`. ended: a tagged OK came instead.
+//
+//go:noinline
 func (c *Conn) idleStart(k *command) (ended bool, err error) {
+	c.verb = k.verb
+	c.tag = append(c.tag[:0], k.buf[:bytes.IndexByte(k.buf, ' ')]...)
+	if c.trace != nil {
+		c.trace.sent(k, k.buf)
+	}
+	if err := c.write(append(k.buf, '\r', '\n')); err != nil {
+		return false, c.failFor(err)
+	}
 	c.begin(c.lim.IdleStart, 0, c.lim.IdleStart)
 	for {
 		r, err := c.read()
@@ -114,7 +115,8 @@ func (c *Conn) idleResponse(k *command, r *response) (tagged bool, err error) {
 	return false, nil
 }
 
-// idling waits until IDLE should end.
+// idling waits until IDLE should end. Ten thousand connections sit here: what it keeps on
+// the stack while it waits is what each of them costs, so reading is another function's.
 func (c *Conn) idling(ctx context.Context, k *command, limit time.Duration) (End, error) {
 	until := time.Now().Add(limit)
 	c.rd.release()
@@ -133,16 +135,22 @@ func (c *Conn) idling(ctx context.Context, k *command, limit time.Duration) (End
 				return end, err
 			}
 		}
-		// A response that began is read whole: half of one would be lost.
-		c.begin(c.lim.Gap, c.lim.Gap, c.lim.Command)
-		r, err := c.read()
-		if err != nil {
-			return "", c.failFor(err)
-		}
-		if tagged, err := c.idleResponse(k, &r); tagged || err != nil {
+		if ended, err := c.idleRead(k); ended || err != nil {
 			return EndServer, err
 		}
 	}
+}
+
+// idleRead reads the response that began, whole: half of one would be lost.
+//
+//go:noinline
+func (c *Conn) idleRead(k *command) (ended bool, err error) {
+	c.begin(c.lim.Gap, c.lim.Gap, c.lim.Command)
+	r, err := c.read()
+	if err != nil {
+		return true, c.failFor(err)
+	}
+	return c.idleResponse(k, &r)
 }
 
 // idleWait reads the next bytes; it ends by Kick, the end of ctx, and time, without harm
