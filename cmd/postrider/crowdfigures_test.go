@@ -84,9 +84,18 @@ func crowdFigures(b *testing.B, n int) {
 
 // latencyFigures: two messages a second to random accounts, until the webhook.
 func (c *crowd) latencyFigures(name func(string) string) {
+	took := c.latencies(100, time.Second/2)
+	benchtest.Figure{Name: name("EXISTS to webhook p50"), Value: benchtest.MS(benchtest.Quantile(took, 0.5)), Unit: "ms"}.Report(c.t)
+	benchtest.Figure{Name: name("EXISTS to webhook p99"), Value: benchtest.MS(benchtest.Quantile(took, 0.99)), Unit: "ms", Most: 2000}.Report(c.t)
+}
+
+// latencies are the times from n messages to their webhooks, ascending; one message
+// every pause.
+func (c *crowd) latencies(n int, pause time.Duration) []time.Duration {
 	b := c.t
+	b.Helper()
 	var took []time.Duration
-	for range 100 {
+	for range n {
 		i := rand.IntN(len(c.ids))
 		began := time.Now()
 		c.append(i)
@@ -98,11 +107,10 @@ func (c *crowd) latencyFigures(name func(string) string) {
 			}
 			return !at.IsZero()
 		})
-		<-time.After(time.Until(began.Add(time.Second / 2)))
+		<-time.After(time.Until(began.Add(pause)))
 	}
 	slices.Sort(took)
-	benchtest.Figure{Name: name("EXISTS to webhook p50"), Value: benchtest.MS(benchtest.Quantile(took, 0.5)), Unit: "ms"}.Report(b)
-	benchtest.Figure{Name: name("EXISTS to webhook p99"), Value: benchtest.MS(benchtest.Quantile(took, 0.99)), Unit: "ms", Most: 2000}.Report(b)
+	return took
 }
 
 // stormFigures: 2,000 connections are cut at once.

@@ -27,7 +27,7 @@ type hostilePeer struct {
 	heard []string
 }
 
-func newHostilePeer(t *testing.T, talk func(*hostilePeer, net.Conn)) *hostilePeer {
+func newHostilePeer(t testing.TB, talk func(*hostilePeer, net.Conn)) *hostilePeer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/internal/benchtest"
 )
 
 // idleServer is a TLS server that logs anybody in and idles.
@@ -147,7 +149,9 @@ func BenchmarkIdleTLS(b *testing.B) {
 			return func() { c.Close(); <-done }, nil
 		})
 	}
-	b.ReportMetric(float64(bare)/float64(b.N), "B/bare-tls")
-	b.ReportMetric(float64(ours)/float64(b.N), "B/idle-conn")
-	b.ReportMetric(float64(ours-bare)/float64(b.N), "B/beside-tls")
+	benchtest.Figure{
+		Name: "an idle connection, both ends", Value: float64(ours) / float64(b.N) / 1000, Unit: "KB",
+		Baseline: "a bare TLS connection and its goroutine, both ends", Ratio: float64(ours) / float64(bare),
+	}.Report(b)
+	benchtest.Figure{Name: "an idle connection beside a bare TLS one", Value: float64(ours-bare) / float64(b.N) / 1000, Unit: "KB", Most: 16}.Report(b)
 }
