@@ -118,18 +118,30 @@ func (u holding) String() string {
 }
 
 // compare demands that nothing grew by more than 5 % since before, memory only where
-// there was time for it to be given back.
+// there was time for it to be given back. A pool of Redis connections that was not full
+// before may be now.
 func (u holding) compare(t *testing.T, before holding, memory bool) {
 	t.Helper()
 	for _, name := range holdingNames {
 		if strings.HasSuffix(name, "_bytes") && !memory {
 			continue
 		}
-		if most := before[name]*1.05 + 2; u[name] > most {
+		most := before[name]*1.05 + 2
+		switch name {
+		case "redis_clients":
+			most = max(most, redisPool+soakClients)
+		case "process_open_fds":
+			most += max(0, u["redis_clients"]-before["redis_clients"])
+		}
+		if u[name] > most {
 			t.Errorf("%s was %.0f and is %.0f", name, before[name], u[name])
 		}
 	}
 }
+
+// soakClients are the Redis connections outside of the program's pool: of subscriptions,
+// and of the test.
+const soakClients = 25
 
 // settle waits until all is quiet and returns the least that the program used then: what
 // is above is the collector's to give back.
