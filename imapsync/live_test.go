@@ -99,3 +99,24 @@ func TestDialer_traces_accounts_that_ask_for_it(t *testing.T) {
 		}
 	}
 }
+
+// What a profile says is missing is not used, whatever the server advertises.
+func TestDialer_takes_a_profile_at_its_word(t *testing.T) {
+	box := imaptest.StartModel(t, imaptest.T1()).User("jo", "secret")
+	srv := box.Server()
+	server := store.Server{Host: srv.Host, Port: srv.Port, User: srv.User, Pass: secret.New(srv.Pass), TLS: store.ServerTLS{CA: srv.CA}, Plaintext: srv.CA == ""}
+	for field, want := range map[string][2]bool{"noIdle": {true, true}, "noQresync": {true, false}, "noModseqItem": {false, false}} {
+		ps, err := imapsync.NewProfiles("here: {hosts: [\"" + srv.Host + "\"], " + field + ": true}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := imapsync.NewDialer(imapsync.DialerOptions{AllowPlaintext: true, Profiles: ps}).Dial(t.Context(), server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := s.Info(); i.CondStore != want[0] || i.QResync != want[1] {
+			t.Errorf("%s: CONDSTORE %v, QRESYNC %v", field, i.CondStore, i.QResync)
+		}
+		s.Close()
+	}
+}
