@@ -162,7 +162,7 @@ func TestContent(t *testing.T) {
 	t.Run("sizes that lie", func(t *testing.T) {
 		bubble(t, true, func(d *den) {
 			m := letter()
-			m.parts["1"], m.parts["3"] = strings.Repeat("x\r\n", 1<<20), strings.Repeat("AAAA", 1<<20)
+			m.parts["1"], m.parts["3"] = strings.Repeat("x\r\n", 1<<17), strings.Repeat("AAAA", 1<<17)
 			e := d.arrives(m, inParts)
 			if len(e.Text.Plain) != 65536 || !e.Text.HasMore || e.Attachments[0].Content != "" {
 				d.t.Errorf("%d bytes, more %v, content %d", len(e.Text.Plain), e.Text.HasMore, len(e.Attachments[0].Content))
@@ -212,12 +212,12 @@ func TestContent(t *testing.T) {
 	t.Run("large source in pieces", func(t *testing.T) {
 		bubble(t, true, func(d *den) {
 			m := letter()
-			m.parts[""] = strings.Repeat("0123456789abcdef", 3<<16) + "end"
+			m.parts[""] = strings.Repeat("0123456789abcdef", 5<<14) + "end"
 			e := d.arrives(m, map[string]any{"notifySource": true, "notifySourceSize": 10485760})
 			if got, _ := base64.StdEncoding.DecodeString(e.Source); string(got) != m.parts[""] {
 				d.t.Errorf("%d bytes of source, want %d", len(got), len(m.parts[""]))
 			}
-			m.parts[""] = strings.Repeat("x", 2<<20)
+			m.parts[""] = strings.Repeat("x", 1<<20+1)
 			e = d.arrives(m, map[string]any{"notifySource": true, "notifySourceSize": 1048576})
 			if e.Source != "" || !cmp.Equal(e.Truncated, []string{"source"}) {
 				d.t.Errorf("%d bytes of source, truncated %v", len(e.Source), e.Truncated)

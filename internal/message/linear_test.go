@@ -12,7 +12,7 @@ func TestTimeIsLinear(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			// One of eight times the size against eight: as long, if it is linear, so that
 			// what else the machine does falls on both; eight times as long, if it is square.
-			one, large := f(size/4), f(2*size)
+			one, large := f(size/8), f(size)
 			eight, single := time.Hour, time.Hour
 			var ratio float64
 			for range 10 {
