@@ -52,7 +52,9 @@ func ceiling(kind string, failures int) time.Duration {
 // backoff is the wait before the next try.
 func backoff(f Fault, failures int) time.Duration {
 	if f.RetryAfter > 0 {
-		return min(f.RetryAfter, 24*time.Hour)
+		// A server that names short waits again and again is not asked without end.
+		least := min(time.Second<<min(max(failures-1, 0), 20), backoffs[FaultThrottled].first)
+		return max(least, min(f.RetryAfter, 24*time.Hour))
 	}
 	d := ceiling(f.Kind, failures)
 	if b, ok := backoffs[f.Kind]; !ok || b.jitter {

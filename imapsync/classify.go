@@ -229,7 +229,7 @@ func (f *Fault) throttled(m []string) {
 	case strings.HasPrefix(u, "h"):
 		unit = time.Hour
 	}
-	f.RetryAfter = min(time.Duration(n)*unit, maxRetryAfter)
+	f.RetryAfter = min(time.Duration(n), maxRetryAfter/unit) * unit
 }
 
 // classifyDial is for a connection that did not come about.

@@ -1,6 +1,7 @@
 package imapsync
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"slices"
@@ -86,30 +87,37 @@ func (s *step) content(ctx context.Context, m *Message) (c *content, done func()
 		return nil, func() {}, err
 	}
 	done = func() { s.w.contentMemory.Release(weight) }
-	if s.f.deadly[m.UID] < contentTries {
-		err = r.read(ctx)
-	} else {
-		r.giveUp()
-	}
-	if err != nil {
-		done()
+	whole := false
+	defer func() {
+		if whole {
+			return
+		}
+		done() // here, since behind a panic nobody else would
+		done = func() {}
 		if ctx.Err() == nil {
 			if s.f.deadly == nil {
 				s.f.deadly = map[uint32]int{}
 			}
 			s.f.deadly[m.UID]++
 		}
-		return nil, func() {}, err
+	}()
+	if s.f.deadly[m.UID] < contentTries {
+		if err := r.read(ctx); err != nil {
+			return nil, done, err
+		}
+		r.decode()
+	} else {
+		r.giveUp()
 	}
+	whole = true
 	delete(s.f.deadly, m.UID)
-	r.decode()
 	return &r.c, done, nil
 }
 
 // weight is about how much is going to be read.
 func (r *contentReader) weight() int64 {
 	const least = 64 << 10
-	size := r.m.Size + least
+	size := min(r.m.Size, store.MaxSourceSize) + least // whatever size the server tells
 	if r.m.Size == 0 {
 		size = maxPiece
 	}
@@ -233,7 +241,9 @@ func (r *contentReader) open(asked section) {
 			r.m.Damaged = slices.DeleteFunc(slices.Clone(r.m.Damaged), func(s string) bool { return s == "bodyStructure" })
 		}
 	}
-	r.got["HEADER"] = piece{raw.data[:min(len(raw.data), maxHeaders)], len(raw.data) > maxHeaders}
+	head := raw.data[:min(len(raw.data), maxHeaders)]
+	ends := bytes.Contains(head, []byte("\n\r\n")) || bytes.Contains(head, []byte("\n\n"))
+	r.got["HEADER"] = piece{head, len(raw.data) > maxHeaders && !ends}
 	for _, ours := range leaves(parsed.Root) {
 		theirs := find(r.m.Structure, ours.Number)
 		if theirs == nil || theirs.Type != ours.Type {
@@ -481,18 +491,19 @@ func (r *contentReader) calendar(q *message.Part, data []byte, seen map[string]b
 		r.cut("calendarEvents")
 	}
 	content := base64.StdEncoding.EncodeToString(data)
+	filename, _ := message.Truncate(q.Filename, maxText)
 	for _, e := range cal.Events {
 		if e.UID != "" && seen[e.UID] {
 			continue
 		}
-		if *room -= len(e.UID) + len(e.Summary) + len(e.Description) + len(e.Organizer) + 300; *room < 0 {
+		if *room -= len(e.UID) + len(e.Summary) + len(e.Description) + len(e.Organizer) + len(e.Timezone) + len(cal.Method) + len(filename) + 300; *room < 0 {
 			r.cut("calendarEvents")
 			return
 		}
 		seen[e.UID] = true
 		out := events.CalendarEvent{
 			EventID: e.UID, Attachment: q.Number, Method: cal.Method, Summary: e.Summary, Description: e.Description,
-			Timezone: e.Timezone, Organizer: e.Organizer, Filename: q.Filename, ContentType: q.Type, Encoding: "base64", Content: content,
+			Timezone: e.Timezone, Organizer: e.Organizer, Filename: filename, ContentType: q.Type, Encoding: "base64", Content: content,
 		}
 		if !e.Start.IsZero() {
 			out.StartDate = new(events.TimeOf(e.Start))

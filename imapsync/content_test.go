@@ -3,6 +3,8 @@ package imapsync
 import (
 	"encoding/base64"
 	"maps"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -186,6 +188,76 @@ func TestContent(t *testing.T) {
 			}
 			if !d.m.content.TryAcquire(1000) {
 				d.t.Error("memory was not given back")
+			}
+		})
+	})
+	t.Run("a size that cannot be", func(t *testing.T) {
+		bubble(t, true, func(d *den) {
+			d.srv.size = math.MaxInt64
+			most := int64(256 << 20)
+			m := letter()
+			give := m.part
+			d.srv.parts = func(uid uint32, p PartWanted) ([]byte, error) {
+				if d.m.content.TryAcquire(most) {
+					d.t.Error("no memory is taken")
+					d.m.content.Release(most)
+				}
+				return give(uid, p)
+			}
+			d.started()
+			d.set(all)
+			d.pass(6 * time.Second)
+			d.srv.act(func() { d.srv.structure = nil })
+			d.srv.put("INBOX", "huge")
+			d.pass(5 * time.Second)
+			if e := d.announced(); len(e) != 1 || e[0].Text.Plain == "" || !cmp.Equal(e[0].Truncated, []string{"source"}) {
+				d.t.Errorf("%+v", e)
+			}
+		})
+	})
+	t.Run("a panic costs the content", func(t *testing.T) {
+		bubble(t, true, func(d *den) {
+			d.started()
+			d.set(all)
+			d.pass(6 * time.Second)
+			d.srv.act(func() {
+				d.srv.structure = letter().root
+				d.srv.parts = func(uint32, PartWanted) ([]byte, error) { panic("planted") }
+			})
+			d.srv.put("INBOX", "odd")
+			d.pass(20 * time.Minute)
+			if e := d.announced(); len(e) != 1 || len(e[0].Incomplete) == 0 {
+				d.t.Errorf("%+v", e)
+			}
+			if !d.m.content.TryAcquire(d.m.cfg.ContentMemory) {
+				d.t.Error("memory was not given back")
+			}
+		})
+	})
+	t.Run("headers of a long message are whole", func(t *testing.T) {
+		bubble(t, true, func(d *den) {
+			m := letter()
+			m.parts[""] += strings.Repeat("x\r\n", maxHeaders)
+			if e := d.arrives(m, all); len(e.Truncated) > 0 || len(e.Headers) != 2 {
+				d.t.Errorf("truncated %v, headers %v", e.Truncated, e.Headers)
+			}
+		})
+	})
+	t.Run("a calendar does not grow", func(t *testing.T) {
+		bubble(t, true, func(d *den) {
+			m := letter()
+			m.parts["4"] = "BEGIN:VCALENDAR\nMETHOD:" + strings.Repeat("X", 60<<10) + "\n"
+			for i := range message.MaxEvents {
+				m.parts["4"] += "BEGIN:VEVENT\nUID:" + strconv.Itoa(i) + "\nEND:VEVENT\n"
+			}
+			m.root.Children[3].Filename = strings.Repeat("n", 10<<10)
+			e := d.arrives(m, inParts)
+			n := 0
+			for _, c := range e.CalendarEvents {
+				n += len(c.Method) + len(c.Filename)
+			}
+			if n == 0 || n > maxCalendars || !slices.Contains(e.Truncated, "calendarEvents") {
+				d.t.Errorf("%d bytes of %d events, truncated %v", n, len(e.CalendarEvents), e.Truncated)
 			}
 		})
 	})

@@ -178,6 +178,14 @@ func TestBackoff(t *testing.T) {
 	if d := backoff(Fault{Kind: FaultThrottled, RetryAfter: 100 * time.Hour}, 1); d != 24*time.Hour {
 		t.Errorf("named wait: %v", d)
 	}
+	for failures, least := range map[int]time.Duration{1: time.Second, 5: 16 * time.Second, 30: 5 * time.Minute} {
+		if d := backoff(Fault{Kind: FaultThrottled, RetryAfter: time.Millisecond}, failures); d != least {
+			t.Errorf("a named millisecond after %d: %v, want %v", failures, d, least)
+		}
+	}
+	if f := Classify(&Error{Kind: ErrNo, Stage: StageLogin, Text: "try again in 999999999 hours"}); f.RetryAfter != 24*time.Hour {
+		t.Errorf("an endless wait: %v", f.RetryAfter)
+	}
 	for range 1000 {
 		if d := backoff(Fault{Kind: FaultServerDown}, 4); d <= 0 || d > 16*time.Second {
 			t.Fatalf("drew %v", d)

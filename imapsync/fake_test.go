@@ -1,6 +1,7 @@
 package imapsync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ type fakeServer struct {
 	fetchedAll func()                                         // called once, behind the answer to the next whole FETCH
 	parts      func(uid uint32, p PartWanted) ([]byte, error) // content of messages
 	structure  *message.Part                                  // of all messages
+	size       int64                                          // of all messages; 0 = 100
 	commands   int                                            // of all sessions
 	refused    map[string]bool                                // folders whose EXAMINE is NO
 	readErr    error                                          // what EXAMINE, STATUS and FETCH of messages are answered with
@@ -567,7 +569,7 @@ func (x *fakeSession) Messages(ctx context.Context, set imap.UIDSet) ([]Message,
 		if x.s.poisoned[m.uid] {
 			return out, errFakeNo
 		}
-		out = append(out, Message{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: 100, MessageID: m.id, Subject: m.id, Structure: x.s.structure, ObjectIDs: x.s.ids(m)})
+		out = append(out, Message{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: cmp.Or(x.s.size, 100), MessageID: m.id, Subject: m.id, Structure: x.s.structure, ObjectIDs: x.s.ids(m)})
 	}
 	return out, nil
 }

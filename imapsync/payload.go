@@ -204,7 +204,7 @@ func weight(e *events.MessageNew) int {
 		}
 	}
 	for _, c := range e.CalendarEvents {
-		n += 300 + len(c.Summary) + len(c.Description) + len(c.Content)
+		n += 300 + len(c.EventID) + len(c.Method) + len(c.Summary) + len(c.Description) + len(c.Timezone) + len(c.Organizer) + len(c.Filename) + len(c.Content)
 	}
 	n += len(e.Text.Plain) + len(e.Text.HTML) + len(e.Source)
 	return n

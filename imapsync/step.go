@@ -214,6 +214,11 @@ func (s *step) differences(ctx context.Context) error {
 // openFolder opens the folder and judges its UIDVALIDITY.
 func (s *step) openFolder(ctx context.Context) error {
 	w, f := s.w, s.f
+	if was := w.open; was != nil && was != f && w.notified {
+		if c := w.heard(); c.Any() {
+			was.dirty = true // selected, it was told of by no STATUS
+		}
+	}
 	w.open = nil
 	sel, err := w.sess.Select(ctx, f.Raw)
 	if err != nil {

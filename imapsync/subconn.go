@@ -138,8 +138,10 @@ func (w *worker) listenOnce(ctx context.Context, acct store.Account, s *subconns
 	if err != nil {
 		return err
 	}
-	sess, err := w.dial(ctx, acct)
-	leave()
+	sess, err := func() (Session, error) {
+		defer leave()
+		return w.dial(ctx, acct)
+	}()
 	if err != nil {
 		return err
 	}

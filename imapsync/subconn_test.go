@@ -1,6 +1,8 @@
 package imapsync
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -129,4 +131,16 @@ func TestSubconnection_is_needless_with_notify(t *testing.T) {
 			d.t.Errorf("%d connections", n)
 		}
 	})
+}
+
+func TestSubconnection_that_panics_leaves_its_host(t *testing.T) {
+	w := &worker{pace: newPacer(), profiles: builtin(), met: newMetrics(nil), log: slog.New(slog.DiscardHandler)}
+	w.dial = func(context.Context, store.Account) (Session, error) { panic("planted") }
+	acct := store.Account{ID: "jo", IMAP: &store.Server{Host: "imap.example.com"}}
+	if err := w.listenOnce(t.Context(), acct, &subconns{}, &subconn{}, false); err == nil {
+		t.Error("no error")
+	}
+	if n := w.pace.gate("imap.example.com").open; n != 0 {
+		t.Errorf("%d turns are not given back", n)
+	}
 }

@@ -1,6 +1,7 @@
 package imapsync
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,6 +73,35 @@ func TestNotify_burst_is_looked_into_together(t *testing.T) {
 		if n := d.srv.opened["Archive"] - was; n > 6 {
 			d.t.Errorf("opened %d times in a second", n)
 		}
+	})
+}
+
+// lateMail puts a message into a folder while its step is being committed.
+type lateMail struct {
+	Store
+	then func()
+}
+
+func (l *lateMail) Commit(ctx context.Context, lease store.Lease, c store.Change) (store.Committed, error) {
+	if done := l.then; done != nil && len(c.Events) > 0 {
+		l.then = nil
+		done()
+	}
+	return l.Store.Commit(ctx, lease, c)
+}
+
+// TestNotify_selected_folder_is_left: what comes into a folder while it is selected for a
+// look is told as of the selected one, by no STATUS.
+func TestNotify_selected_folder_is_left(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.srv.notify = true
+		late := &lateMail{}
+		d.wrap = func(st Store) Store { late.Store = st; return late }
+		d.started()
+		late.then = func() { d.srv.put("Archive", "late") }
+		d.srv.put("Archive", "first")
+		d.pass(2 * time.Second)
+		d.expect("messageNew Archive <first> new", "messageNew Archive <late> new")
 	})
 }
 

@@ -217,7 +217,7 @@ func TestTraceIsMasked(t *testing.T) {
 			srv.play([]string{
 				"S: * OK hi", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR", "S: {tag} OK", "C: AUTHENTICATE", "S: {tag} BAD no",
 				"C: LOGIN", "S: {tag} OK [CAPABILITY IMAP4rev1 LITERAL+] in", "C: EXAMINE", "C: ", "S: * 1 EXISTS", "S: A4 OK",
-				"C: UID FETCH", `S: * 1 FETCH (UID 1 ENVELOPE (NIL "secret subject" NIL NIL NIL NIL NIL NIL NIL "<id@x>"))`, `R: "* 1 FETCH (BODY[] {11}\r\nsecret body)\r\n"`, "S: {tag} OK", "@silence",
+				"C: UID FETCH", `S: * 1 FETCH (UID 1 ENVELOPE (NIL "secret subject" NIL NIL NIL NIL NIL NIL NIL "<id@x>"))`, `R: "* 1 FETCH (BODY[] {11}\r\nsecret body)\r\n"`, `S: * 2 FETCH (BODY[1]<0> "secret text")`, "S: {tag} OK", "@silence",
 			})
 		}()
 		c, err := wire.Dial(t.Context(), wire.Options{

@@ -17,7 +17,7 @@ const (
 
 // Trace hears what is said on a connection, line by line and without line ends, with
 // secrets masked: arguments of LOGIN and AUTHENTICATE are `***`, literals `{1234 bytes}`,
-// and strings in ENVELOPE `"***"`. It is called by the owner of the connection and must not
+// and strings in ENVELOPE and of content `"***"`. It is called by the owner of the connection and must not
 // block; what becomes of a line is its own business.
 type Trace func(d Direction, line string)
 
@@ -97,16 +97,31 @@ func (t *tracer) received(r *response) {
 		at = l.end
 	}
 	out = append(out, r.b[at:]...)
-	if !t.full && r.is("FETCH") {
-		out = hideEnvelope(out)
+	if r.is("FETCH") {
+		out = hideStrings(out, "BODY[", "BINARY[")
+		if !t.full {
+			out = hideStrings(out, "ENVELOPE")
+		}
 	}
 	t.say(Received, out)
 }
 
-// hideEnvelope masks the quoted strings of a line that holds an ENVELOPE, from there on:
-// where it ends cannot be told for sure of a damaged one.
-func hideEnvelope(b []byte) []byte {
-	i := bytes.Index(bytes.ToUpper(b), []byte("ENVELOPE"))
+// hideStrings masks the quoted strings of a line from the first of some items on: where
+// an item ends cannot be told for sure of a damaged one.
+func hideStrings(b []byte, items ...string) []byte {
+	// Not bytes.ToUpper: it makes three bytes of one that is no UTF-8.
+	upper := bytes.Clone(b)
+	for i, c := range upper {
+		if 'a' <= c && c <= 'z' {
+			upper[i] = c - 'a' + 'A'
+		}
+	}
+	i := -1
+	for _, item := range items {
+		if at := bytes.Index(upper, []byte(item)); at >= 0 && (i < 0 || at < i) {
+			i = at
+		}
+	}
 	if i < 0 {
 		return b
 	}

@@ -13,6 +13,8 @@ const (
 	maxCalendarLine  = 64 << 10
 	maxCalendarDepth = 20
 	maxCalendarText  = 16 << 10 // of one value
+	maxMethod        = 64
+	maxSpan          = 100 * 365 * 24 * time.Hour // of one event
 	MaxEvents        = 100
 )
 
@@ -37,23 +39,22 @@ type Event struct {
 // ParseCalendar reads a calendar, tolerant line by line.
 func ParseCalendar(b []byte, w *Warnings) Calendar {
 	r := calendarReader{w: w, zones: map[string]*zone{}, seen: map[string]int{}}
-	text, ok := convert("utf-8", bytes.TrimPrefix(b, []byte("\uFEFF")))
-	if !ok {
-		return r.cal
-	}
 	var line []byte
-	for raw := range strings.Lines(text) {
-		raw = strings.TrimRight(raw, "\r\n")
-		if raw != "" && (raw[0] == ' ' || raw[0] == '\t') { // RFC 5545 section 3.1
+	whole := func() { // lines may be folded inside a character
+		r.line(strings.ReplaceAll(strings.ToValidUTF8(string(line), "\uFFFD"), "\x00", ""))
+	}
+	for raw := range bytes.Lines(bytes.TrimPrefix(b, []byte("\uFEFF"))) {
+		raw = bytes.TrimRight(raw, "\r\n")
+		if len(raw) > 0 && (raw[0] == ' ' || raw[0] == '\t') { // RFC 5545 section 3.1
 			if len(line)+len(raw) <= maxCalendarLine {
 				line = append(line, raw[1:]...)
 			}
 			continue
 		}
-		r.line(string(line))
+		whole()
 		line = append(line[:0], raw[:min(len(raw), maxCalendarLine)]...)
 	}
-	r.line(string(line))
+	whole()
 	r.finish()
 	return r.cal
 }
@@ -106,7 +107,7 @@ func (r *calendarReader) line(s string) {
 	}
 	switch in := r.inside(); {
 	case in == "VCALENDAR" && p.name == "METHOD":
-		r.cal.Method = strings.ToUpper(p.value)
+		r.cal.Method, _ = Truncate(strings.ToUpper(p.value), maxMethod)
 	case in == "VEVENT" && r.event != nil:
 		r.event.take(p)
 	case in == "VTIMEZONE" && r.zone != nil && p.name == "TZID":
@@ -188,6 +189,11 @@ func (r *calendarReader) finish() {
 				d.End = d.Start.AddDate(0, 0, 1)
 			}
 		}
+		for _, t := range []*time.Time{&d.Start, &d.End} {
+			if t.Year() < 1 || t.Year() > 9999 { // RFC 3339 has no others
+				*t = time.Time{}
+			}
+		}
 		if at, there := r.seen[d.UID]; there {
 			if r.cal.Events[at].recurrence && !d.recurrence {
 				r.cal.Events[at] = d.Event
@@ -245,7 +251,7 @@ func cutProperty(s string) (property, bool) {
 		case s[i] == '"':
 			quoted = !quoted
 		case s[i] == ':' && !quoted:
-			p := property{value: strings.TrimSpace(strings.ReplaceAll(s[i+1:], "\x00", ""))}
+			p := property{value: strings.TrimSpace(s[i+1:])}
 			head := s[:i]
 			for n := 0; n < maxParams && head != ""; n++ {
 				var one string
@@ -295,7 +301,12 @@ func (r *calendarReader) moment(p property) (t time.Time, tz string, day bool) {
 	if z := r.zones[tz]; z != nil && len(z.rules) > 0 {
 		return t.Add(-z.offset(t)).UTC(), tz, false
 	}
-	if loc, err := time.LoadLocation(strings.TrimPrefix(tz, "/")); err == nil && len(tz) < 100 {
+	name := strings.TrimPrefix(tz, "/")
+	if name == "" || name == "Local" || len(name) >= 100 { // what they mean here, nobody else knows
+		r.w.named("timezone", tz)
+		return time.Time{}, tz, false
+	}
+	if loc, err := time.LoadLocation(name); err == nil {
 		return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, loc).UTC(), tz, false
 	}
 	r.w.named("timezone", tz)
@@ -321,10 +332,12 @@ func duration(s string) (time.Duration, bool) {
 			i++
 		}
 		n, err := strconv.Atoi(s[:i])
-		if err != nil || n > 1e6 || i == len(s) || units[s[i]] == 0 {
+		if err != nil || i == len(s) || units[s[i]] == 0 || n > int(maxSpan/units[s[i]]) {
 			return 0, false
 		}
-		sum += time.Duration(n) * units[s[i]]
+		if sum += time.Duration(n) * units[s[i]]; sum > maxSpan {
+			return 0, false
+		}
 		s = s[i+1:]
 	}
 	return sum, true

@@ -46,7 +46,12 @@ func TestCalendar(t *testing.T) {
 		"DTSTART:20260101T120000":                                     "0001-01-01T00:00:00Z 0001-01-01T00:00:00Z ",
 		"DTSTART;TZID=Nowhere/Real:20260101T120000":                   "0001-01-01T00:00:00Z 0001-01-01T00:00:00Z Nowhere/Real",
 		"DTSTART;TZID=../../etc/passwd:20260101T120000":               "0001-01-01T00:00:00Z 0001-01-01T00:00:00Z ../../etc/passwd",
-		"DTSTART:soon": "0001-01-01T00:00:00Z 0001-01-01T00:00:00Z ",
+		"DTSTART;TZID=Local:20260101T120000":                          "0001-01-01T00:00:00Z 0001-01-01T00:00:00Z Local",
+		"DTSTART;TZID=/:20260101T120000":                              "0001-01-01T00:00:00Z 0001-01-01T00:00:00Z /",
+		"DTSTART;TZID=a\x00b:20260101T120000":                         "0001-01-01T00:00:00Z 0001-01-01T00:00:00Z ab",
+		"DTSTART:20260101T120000Z\nDURATION:P1000000W":                "2026-01-01T12:00:00Z 0001-01-01T00:00:00Z UTC",
+		"DTSTART:99991231T120000Z\nDURATION:P1D":                      "9999-12-31T12:00:00Z 0001-01-01T00:00:00Z UTC",
+		"DTSTART:soon":                                                "0001-01-01T00:00:00Z 0001-01-01T00:00:00Z ",
 		"DTSTART:20260101T120000Z\nDTSTART:20270101T120000Z\nDTEND:x": "2026-01-01T12:00:00Z 0001-01-01T00:00:00Z UTC",
 	} {
 		c := ParseCalendar([]byte("BEGIN:VCALENDAR\nBEGIN:VEVENT\nUID:x\n"+in+"\nEND:VEVENT\nEND:VCALENDAR\n"), nil)
@@ -94,6 +99,14 @@ func TestCalendarOccurrences(t *testing.T) {
 	}
 	if c := ParseCalendar([]byte(many.String()), nil); len(c.Events) != MaxEvents || !c.Cut {
 		t.Errorf("%d events, cut %v", len(c.Events), c.Cut)
+	}
+}
+
+// TestCalendarLines: lines are folded and cut anywhere, also inside a character.
+func TestCalendarLines(t *testing.T) {
+	c := ParseCalendar([]byte("METHOD:x\nBEGIN:VCALENDAR\nMETHOD:"+strings.Repeat("\u00fc", 40_000)+"\nBEGIN:VEVENT\nSUMMARY:gr\xc3\r\n \xbcn\nEND:VEVENT\n"), nil)
+	if c.Events[0].Summary != "gr\u00fcn" || len(c.Method) > maxMethod || !utf8.ValidString(c.Method) {
+		t.Errorf("%q, %d bytes of method", c.Events[0].Summary, len(c.Method))
 	}
 }
 
