@@ -20,7 +20,7 @@ const (
 	auditSkewed  = time.Hour          // where EXISTS and what is listed are known to disagree
 	auditFlags   = 7 * 24 * time.Hour // all flags; at the other times those of auditSample messages
 	auditSample  = 2000
-	auditRetry   = 10 * time.Minute // after one that did not come to an end
+	auditRetry   = 10 * time.Minute // after one that did not come to an end, doubling to auditEvery
 	auditSilence = time.Hour        // without proof of life: then at once
 )
 
@@ -38,8 +38,14 @@ func (w *worker) auditAt(f *folder) time.Time {
 	if f.auditNow {
 		at = m.Audit.At
 	}
-	if f.auditNext.After(at) {
-		return f.auditNext
+	wait := []time.Time{f.auditNext, f.short.next}
+	if f.doubt != nil {
+		wait = append(wait, f.doubt.next)
+	}
+	for _, next := range wait { // a look before that cannot come to its end, nor to the audit
+		if next.After(at) {
+			at = next
+		}
 	}
 	return at
 }
@@ -81,7 +87,8 @@ func (w *worker) afterSilence(now time.Time) {
 // of them they are counted, and the second time switches it off.
 func (s *step) audit(ctx context.Context) error {
 	f, now, t := s.f, time.Now(), s.tier()
-	f.auditNext = now.Add(auditRetry)
+	f.auditNext = now.Add(min(auditRetry<<min(f.audits, 8), auditEvery))
+	f.audits++
 	s.expunged, s.listedAll = 0, false
 	if err := s.enumerate(ctx); err != nil {
 		return err
@@ -108,7 +115,7 @@ func (s *step) audit(ctx context.Context) error {
 		next.Flags = next.At
 	}
 	s.d.meta.Audit, s.d.moved = next, true
-	f.auditNow, f.auditNext = false, time.Time{}
+	f.auditNow, f.auditNext, f.audits = false, time.Time{}, 0
 	return s.write(ctx)
 }
 

@@ -239,7 +239,9 @@ func (s *step) taken(ctx context.Context, set imap.UIDSet) ([]IdentityOf, error)
 	case store.IdentityFull:
 		return sess.Identities(ctx, set)
 	case store.IdentityNone:
-		got, err = sess.Flags(ctx, set)
+		var d Delta
+		d, err = sess.Flags(ctx, set)
+		got = d.Flags
 	default:
 		got, err = sess.Window(ctx, set)
 	}

@@ -78,7 +78,7 @@ func (s *step) compareSet(ctx context.Context, set imap.UIDSet) (differ int, err
 	if err != nil {
 		return 0, err
 	}
-	return s.compare(ctx, got)
+	return s.compare(ctx, got.Flags)
 }
 
 // known lists the UIDs of the state, ascending: 4 bytes a message, for as long as the

@@ -153,48 +153,67 @@ func sliceOf(top uint32) uint64 {
 	return max(uint64(listSlice), uint64(top)/questions+1)
 }
 
+// proof is what a list of UIDs is good for.
+type proof int
+
+const (
+	proofNone   proof = iota // limited or damaged: what is not in it may exist
+	proofBut                 // complete but for the number, which is not that of EXISTS
+	proofAbsent              // complete and counted: what is not in it is gone
+)
+
 // listed asks for all UIDs until their number is that of EXISTS, by SEARCH and then by
-// FETCH. ok says that the answer proves what is absent.
-func (s *step) listed(ctx context.Context) (uids []uint32, ok bool, err error) {
+// FETCH.
+func (s *step) listed(ctx context.Context) (uids []uint32, p proof, err error) {
 	e, err := s.list(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, proofNone, err
 	}
 	s.hear()
 	counts := func(n int) bool { return n == int(s.w.sess.Exists())-s.d.meta.Skew }
 	if e.Complete && counts(len(e.UIDs)) {
-		return e.UIDs, true, nil
+		return e.UIDs, proofAbsent, nil
 	}
 	top := max(s.d.meta.UIDNext, s.sel.UIDNext, 1)
 	if n := len(e.UIDs); n > 0 {
 		top = max(top, e.UIDs[n-1])
 	}
-	all := e.UIDs
+	all, whole := e.UIDs, true
 	slice := sliceOf(top)
 	for from := uint64(1); from <= uint64(top); from += slice {
 		var set imap.UIDSet
 		set.AddRange(imap.UID(from), imap.UID(min(uint64(top), from+slice-1)))
 		got, err := s.w.sess.Flags(ctx, set)
 		if err != nil {
-			return nil, false, err
+			return nil, proofNone, err
 		}
-		for _, g := range got {
+		whole = whole && got.Complete
+		for _, g := range got.Flags {
 			all = append(all, g.UID)
 		}
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)
 	s.hear()
-	return all, counts(len(all)), nil
+	switch {
+	case !e.Complete && !whole: // a number that fits may be one gone for one left out
+		return all, proofNone, nil
+	case counts(len(all)):
+		return all, proofAbsent, nil
+	case !e.Complete || !whole:
+		return all, proofNone, nil
+	}
+	return all, proofBut, nil
 }
 
 // enumerate lists the folder, announces what the state did not know and, if the answer
 // is complete and counted, tells what is gone.
 func (s *step) enumerate(ctx context.Context) error {
-	uids, complete, err := s.listed(ctx)
+	uids, proof, err := s.listed(ctx)
 	if err != nil {
 		return err
 	}
+	complete := proof == proofAbsent
 	known, err := s.known(ctx)
 	if err != nil {
 		return err
@@ -215,7 +234,7 @@ func (s *step) enumerate(ctx context.Context) error {
 		if s.again {
 			return nil // it changed meanwhile: count once more
 		}
-		return s.disagree(int(s.w.sess.Exists()) - len(uids))
+		return s.disagree(int(s.w.sess.Exists())-len(uids), proof)
 	}
 	for _, p := range s.d.meta.Pending {
 		if _, ok := slices.BinarySearch(uids, p.UID); !ok {
@@ -322,13 +341,17 @@ func (s *step) doubtful(gone []uint32, known, left int) bool {
 }
 
 // disagree notes that EXISTS and what can be listed differ by k. Nothing is deleted
-// while they do. A difference that stays the same is the server's way of counting.
-func (s *step) disagree(k int) error {
+// while they do. A difference that stays the same is the server's way of counting,
+// unless it may be its way of listing.
+func (s *step) disagree(k int, p proof) error {
 	now, f := time.Now(), &s.f.short
-	if f.seen == 0 || f.by != k {
+	if f.tries == 0 || f.by != k {
 		*f = shortness{by: k, since: now}
 	}
 	f.seen++
+	if p == proofNone {
+		f.seen, f.since = 0, now
+	}
 	switch {
 	case f.seen >= skewTimes && now.Sub(f.since) >= skewAfter:
 		s.d.meta.Skew, s.d.moved, s.w.replan = k, true, true

@@ -50,6 +50,7 @@ type fakeServer struct {
 	garbled    string                                         // the folder whose line in LIST cannot be read
 	cutSearch  int                                            // SEARCH names only so many UIDs
 	limited    bool                                           // and says that it was limited
+	fetchMost  int                                            // FETCH of flags gives so many at most, and says so
 	panics     int                                            // LISTs that panic
 
 	notify    bool // NOTIFY is offered
@@ -574,14 +575,18 @@ func (x *fakeSession) Messages(ctx context.Context, set imap.UIDSet) ([]Message,
 	return out, nil
 }
 
-func (x *fakeSession) Flags(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
+func (x *fakeSession) Flags(ctx context.Context, set imap.UIDSet) (Delta, error) {
 	if err := x.command(ctx); err != nil {
-		return nil, err
+		return Delta{}, err
 	}
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
 	x.asks("FETCH %s FLAGS", set)
-	return x.flags(set, 0), nil
+	d := Delta{Flags: x.flags(set, 0), Complete: x.s.fetchMost == 0}
+	if most := x.s.fetchMost; most > 0 {
+		d.Flags = d.Flags[:min(len(d.Flags), most)]
+	}
+	return d, nil
 }
 
 func (x *fakeSession) flags(set imap.UIDSet, since uint64) []FlagsOf {

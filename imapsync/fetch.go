@@ -98,12 +98,11 @@ func (s *client) Messages(ctx context.Context, set imap.UIDSet) ([]Message, erro
 }
 
 // Flags implements Session.
-func (s *client) Flags(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
+func (s *client) Flags(ctx context.Context, set imap.UIDSet) (Delta, error) {
 	if err := checkStatic(set); err != nil {
-		return nil, err
+		return Delta{}, err
 	}
-	d, err := s.flags(ctx, set, wire.FetchOptions{})
-	return d.Flags, err
+	return s.flags(ctx, set, wire.FetchOptions{})
 }
 
 // Changed implements Session.
@@ -177,12 +176,14 @@ func lastFlags(in []FlagsOf) []FlagsOf {
 func (s *client) Window(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
 	ids := s.idItems()
 	if len(ids) == 0 {
-		return s.Flags(ctx, set)
+		d, err := s.Flags(ctx, set)
+		return d.Flags, err
 	}
 	got, err := s.fetch(ctx, set, slices.Concat(flagItems, ids))
 	if is(err, ErrBad) {
 		s.plainFetch = true
-		return s.Flags(ctx, set)
+		d, err := s.Flags(ctx, set)
+		return d.Flags, err
 	}
 	out := make([]FlagsOf, 0, len(got))
 	for i := range got {

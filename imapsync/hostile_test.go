@@ -269,7 +269,8 @@ func TestOddSession(t *testing.T) {
 		}
 	}, answer("SEARCH RETURN", "* ESEARCH (TAG \"{tag}\") UID\r\n"), answer("SEARCH ALL", "* SEARCH 9 4 2\r\n"))
 	bubble("what came before NO is returned beside it", "3", func(t *testing.T, s Session) {
-		got, err := s.Flags(t.Context(), uids(1, 3))
+		d, err := s.Flags(t.Context(), uids(1, 3))
+		got := d.Flags
 		if e, isE := errors.AsType[*Error](err); !isE || e.Kind != ErrNo || len(got) != 2 {
 			t.Errorf("%v, %v", got, err)
 		}

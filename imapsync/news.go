@@ -252,8 +252,8 @@ func (q *question) askLess(ctx context.Context, uid uint32) ([]Message, error) {
 		poison[uid]++
 		return nil, ferr
 	}
-	if ferr == nil && len(flags) == 1 {
-		m.Flags, m.FlagsKnown = flags[0].Flags, flags[0].Known
+	if ferr == nil && len(flags.Flags) == 1 {
+		m.Flags, m.FlagsKnown = flags.Flags[0].Flags, flags.Flags[0].Known
 		m.Damaged = append(m.Damaged, "internalDate", "size")
 		return []Message{m}, nil
 	}

@@ -23,7 +23,7 @@ func (w *worker) probe(ctx context.Context, first bool) error {
 		if listed, err = w.list(ctx); err != nil {
 			return err
 		}
-		w.info = w.sess.Info() // what LIST was refused is asked for in other ways from now on
+		w.learn() // what LIST was refused is asked for in other ways from now on
 	}
 	if !probeDue && listed == nil {
 		return w.ask(ctx, false)

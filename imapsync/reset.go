@@ -67,13 +67,14 @@ func (s *step) judgeValidity() error {
 // arrived since the last look are announced. All of it is one commit; a crash before
 // it begins anew.
 func (s *step) relink(ctx context.Context, reason string) error {
-	uids, complete, err := s.listed(ctx)
+	uids, proof, err := s.listed(ctx)
 	if err != nil {
 		return err
 	}
-	if !complete {
-		s.f.short.next = time.Now().Add(shortSteps[0])
-		return errAgain
+	if proof != proofAbsent {
+		if err := s.disagree(int(s.w.sess.Exists())-len(uids), proof); err != nil {
+			return err
+		}
 	}
 	if err := s.w.tellHeld(ctx, holdsOf(s.f)); err != nil {
 		return err // under the UIDVALIDITY that they had
@@ -85,7 +86,7 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	}
 	m := store.FolderMeta{
 		Version: old.Version, Incarnation: old.Incarnation + 1, UIDValidity: s.sel.UIDValidity, UIDNext: max(s.sel.UIDNext, 1),
-		ModSeq: s.sel.ModSeq, Look: look, Told: old.Told,
+		ModSeq: s.sel.ModSeq, Look: look, Told: old.Told, Skew: s.d.meta.Skew,
 		Resets: append(slices.DeleteFunc(slices.Clone(old.Resets), func(t time.Time) bool {
 			return time.Since(t) > 24*time.Hour
 		}), time.Now().UTC()),

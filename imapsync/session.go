@@ -56,10 +56,10 @@ type Session interface {
 	// set MUST be static and not empty, and hold at most some hundred messages.
 	Messages(ctx context.Context, set imap.UIDSet) ([]Message, error)
 
-	// Flags fetches UID and FLAGS, sorted by UID, each once. What came before ErrNo is
-	// returned beside the error. UIDs outside set are never returned; what is not there
+	// Flags fetches UID and FLAGS; none of the Delta is Vanished. What came before ErrNo
+	// is returned beside the error. UIDs outside set are never returned; what is not there
 	// proves no absence.
-	Flags(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error)
+	Flags(ctx context.Context, set imap.UIDSet) (Delta, error)
 
 	// Changed asks for the flags of those of the messages 1..upTo that changed after the
 	// MODSEQ since, and with vanished for those that are no more. The folder MUST have a
@@ -288,7 +288,7 @@ type ObjectIDs struct {
 	HasLabels bool     // false: labels did not come, which is not "no labels"
 }
 
-// Delta is the answer to "what changed below the cursor".
+// Delta is the answer to "which flags", and to "what changed below the cursor".
 type Delta struct {
 	Flags []FlagsOf // sorted by UID, each once
 	// Vanished are UIDs the server says are no more, static and ascending: a claim that

@@ -195,7 +195,7 @@ func TestSession(t *testing.T) {
 			}
 		})
 		t.Run("flags_and_identities", func(t *testing.T) {
-			flags := must[[]FlagsOf](t)(s.Flags(ctx, uids(1, 3)))
+			flags := must[Delta](t)(s.Flags(ctx, uids(1, 3))).Flags
 			want := []FlagsOf{{UID: 1, Flags: []string{`\Seen`, "work"}, Known: true}, {UID: 3, Flags: []string{`\Seen`, "work"}, Known: true}}
 			if diff := cmp.Diff(want, flags); diff != "" {
 				t.Errorf("flags (-want +got):\n%s", diff)

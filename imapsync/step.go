@@ -23,6 +23,7 @@ type folder struct {
 	flagAt    time.Time // T3: when flags are to be compared next
 	auditNow  bool      // audit with the next look
 	auditNext time.Time // not before
+	audits    int       // begun since one came to an end
 	lagged    uint64    // HIGHESTMODSEQ at laggedAt
 	laggedAt  time.Time
 	frozenAt  time.Time // last look whether CHANGEDSINCE hides changes
@@ -185,6 +186,9 @@ func (s *step) differences(ctx context.Context) error {
 		// What is positive is true without the count.
 		if cerr := s.commit(ctx); cerr != nil {
 			return cerr
+		}
+		if s.tier() != tierBaseline {
+			s.planFlags(time.Now()) // what was due is done
 		}
 	}
 	if errors.Is(err, errMore) {

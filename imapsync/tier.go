@@ -220,13 +220,14 @@ func (s *step) frozen(ctx context.Context, before uint32) error {
 
 // hidden compares the flags of a set with the state and counts the differences that
 // CHANGEDSINCE, asked behind them, does not name: the others have only just come about.
+// An answer that is not whole counts none.
 func (s *step) hidden(ctx context.Context, before uint32, set imap.UIDSet) (n int, err error) {
 	got, err := s.w.sess.Flags(ctx, set)
 	if err != nil {
 		return 0, err
 	}
 	var differ []FlagsOf
-	for chunk := range slices.Chunk(got, chunkMessages) {
+	for chunk := range slices.Chunk(got.Flags, chunkMessages) {
 		s.d.forget(64)
 		for _, g := range chunk {
 			if err := s.load(ctx, g.UID); err != nil {
@@ -245,7 +246,7 @@ func (s *step) hidden(ctx context.Context, before uint32, set imap.UIDSet) (n in
 		return 0, err
 	}
 	for _, g := range differ {
-		if _, ok := slices.BinarySearchFunc(told.Flags, g.UID, func(f FlagsOf, uid uint32) int { return cmp.Compare(f.UID, uid) }); !ok {
+		if _, ok := slices.BinarySearchFunc(told.Flags, g.UID, func(f FlagsOf, uid uint32) int { return cmp.Compare(f.UID, uid) }); !ok && told.Complete {
 			n++
 		}
 	}

@@ -247,7 +247,7 @@ func (w *worker) connect(ctx context.Context) error {
 	}
 	w.sess, w.info = sess, sess.Info()
 	w.profile = w.profiles.Match(acct.IMAP.Host, w.info.ServerName, w.info.Capabilities)
-	w.info.QResync = w.info.QResync && !w.profile.NoQResync
+	w.learn()
 	w.open, w.hints, w.whole, w.reopen = nil, Changes{}, false, false
 	w.notified, w.compressed = false, false
 	w.began, w.foldersDone, w.shortIdles = time.Now(), 0, 0
@@ -260,6 +260,13 @@ func (w *worker) connect(ctx context.Context) error {
 	w.shared = sess
 	w.mu.Unlock()
 	return nil
+}
+
+// learn takes over what the session knows of the server, as far as its provider's
+// profile lets it be used.
+func (w *worker) learn() {
+	w.info = w.sess.Info()
+	w.info.QResync = w.info.QResync && !w.profile.NoQResync
 }
 
 // closeSession ends the session: politely where the cause allows it.

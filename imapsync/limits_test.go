@@ -1,0 +1,76 @@
+package imapsync
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/store"
+)
+
+// What a server does not list because it lists only so much is not its way of counting.
+func TestCount_limited_lists_are_no_skew(t *testing.T) {
+	eachCounting(t, func(d *den) {
+		d.old("INBOX", 30)
+		d.started()
+		d.srv.act(func() { d.srv.cutSearch, d.srv.limited, d.srv.fetchMost = 20, true, 20 })
+		d.srv.expunge("INBOX", 1)
+		d.pass(90 * time.Minute)
+		d.expect()
+		if m := d.meta("INBOX"); m.Skew != 0 {
+			d.t.Errorf("skew %d", m.Skew)
+		}
+		d.srv.act(func() { d.srv.cutSearch, d.srv.limited, d.srv.fetchMost = 0, false, 0 })
+		d.pass(31 * time.Minute)
+		d.expect("messageDeleted INBOX")
+	})
+}
+
+// An audit is due behind the second look at a mass deletion, not beside it.
+func TestAudit_waits_with_what_the_step_waits_for(t *testing.T) {
+	eachTier(t, func(d *den) {
+		d.old("INBOX", 100)
+		d.started()
+		d.pass(time.Minute)
+		d.down()
+		d.pass(2 * time.Hour)
+		d.srv.act(func() {
+			for uid := uint32(1); uid <= 60; uid++ {
+				d.srv.remove("INBOX", uid)
+			}
+			d.srv.commands = 0
+		})
+		d.up()
+		d.pass(20 * time.Second)
+		d.expect()
+		if _, n := d.srv.counted(); n > 40 {
+			d.t.Errorf("%d commands while the second look is waited for", n)
+		}
+		d.pass(40 * time.Second)
+		d.expect(repeat("messageDeleted INBOX", 60)...)
+	})
+}
+
+// A folder whose state is lost is taken in although the server counts what it does not
+// list.
+func TestRelink_where_the_count_is_off(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.old("INBOX", 30)
+		d.srv.ghosts = 2
+		d.started()
+		d.pass(15 * time.Minute)
+		d.took()
+		d.down()
+		folders, _, err := d.st.Folders(d.t.Context(), denAccount)
+		d.ok(err)
+		inbox := folders[slices.IndexFunc(folders, func(f store.Folder) bool { return f.Path == "INBOX" })].Num
+		key := fmt.Sprintf("{s%02d}:a:%s:f:%d", store.Shard(denAccount), denAccount, inbox)
+		if !d.mini.Del(key) {
+			d.t.Fatalf("no %s among %q", key, d.mini.Keys())
+		}
+		d.up()
+		d.pass(15 * time.Minute)
+		d.expect("mailboxReset INBOX syncStateLost")
+	})
+}
