@@ -45,6 +45,8 @@ var policy = sync.OnceValue(func() *bluemonday.Policy {
 	return p
 })
 
+var linkScheme = regexp.MustCompile(`^(?i:https?|mailto):`)
+
 var plainValue = regexp.MustCompile(`^[#%a-zA-Z0-9,. -]{1,64}$`)
 
 // deepest is how many elements may stand in each other; those beyond are left out, not
@@ -122,7 +124,8 @@ func cutText(s string, most int) string {
 	return s
 }
 
-// styled leaves of a style only what is known to stay inside its element.
+// styled leaves of a style only what is known to stay inside its element, and of links
+// those that lead to a page or a mailbox.
 func styled(t *html.Token) {
 	kept := t.Attr[:0]
 	for _, a := range t.Attr {
@@ -130,6 +133,9 @@ func styled(t *html.Token) {
 			if a.Val = safeStyle(a.Val); a.Val == "" {
 				continue
 			}
+		}
+		if a.Key == "href" && !linkScheme.MatchString(a.Val) { // data and cid are for images
+			continue
 		}
 		kept = append(kept, a)
 	}

@@ -105,3 +105,16 @@ func FuzzWebSafe(f *testing.F) {
 		}
 	})
 }
+
+func TestWebSafeLinks(t *testing.T) {
+	for _, link := range []string{"data:image/svg+xml;base64,PHN2Zz4=", "cid:x", "javascript:x", "/x"} {
+		if got, _ := WebSafe(`<a href="`+link+`">y</a>`, 1000); strings.Contains(got, "href") {
+			t.Errorf("%q", got)
+		}
+	}
+	for _, link := range []string{"http://x", "HTTPS://x", "mailto:x@y"} {
+		if got, _ := WebSafe(`<a href="`+link+`">y</a>`, 1000); !strings.Contains(got, "href") {
+			t.Errorf("%q", got)
+		}
+	}
+}
