@@ -53,13 +53,17 @@ const LevelTrace = slog.LevelDebug - 4
 
 // DialAccount is Dial for the server of an account, which MUST have one.
 func (d *Dialer) DialAccount(ctx context.Context, a store.Account) (Session, error) {
-	var trace wire.Trace
+	return d.dial(ctx, *a.IMAP, d.trace(ctx, a))
+}
+
+// trace is where an account's protocol trace goes; nil where none is wanted.
+func (d *Dialer) trace(ctx context.Context, a store.Account) wire.Trace {
 	if log := d.o.Trace; log != nil && a.Logs {
-		trace = func(from wire.Direction, line string) {
+		return func(from wire.Direction, line string) {
 			log.Log(context.WithoutCancel(ctx), LevelTrace, "imap", "account", a.ID, "from", string(from), "line", line)
 		}
 	}
-	return d.dial(ctx, *a.IMAP, trace)
+	return nil
 }
 
 // Dial connects to a server, secures the connection, logs in and introduces us. It
@@ -70,6 +74,15 @@ func (d *Dialer) Dial(ctx context.Context, s store.Server) (Session, error) {
 }
 
 func (d *Dialer) dial(ctx context.Context, s store.Server, trace wire.Trace) (Session, error) {
+	c, err := d.open(ctx, s, trace)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(c, s, d.o.Profiles), nil
+}
+
+// open is Dial as far as the wire.
+func (d *Dialer) open(ctx context.Context, s store.Server, trace wire.Trace) (*wire.Conn, error) {
 	cfg, err := d.tlsConfig(s)
 	if err != nil {
 		return nil, err
@@ -90,7 +103,7 @@ func (d *Dialer) dial(ctx context.Context, s store.Server, trace wire.Trace) (Se
 	if err != nil {
 		return nil, failure(err)
 	}
-	return newClient(c, s, d.o.Profiles), nil
+	return c, nil
 }
 
 // Codes of our own for what we refuse, beside those of servers.

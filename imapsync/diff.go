@@ -44,6 +44,7 @@ type draft struct {
 	seen    map[store.MessageKey]store.Identity
 	hold    []store.Gone // of this folder, to be told later
 	ended   []string     // held messages that the events tell of
+	claimed []string     // our own changes whose effect the draft has
 
 	messages int // messages that differ
 	bytes    int // of events, about
@@ -73,7 +74,7 @@ func (d *draft) restart(meta store.FolderMeta) {
 	d.touched = map[uint32]bool{}
 	d.about, d.deleted, d.arrived, d.updated, d.missing = nil, nil, nil, nil, nil
 	d.spoken = map[uint32]bool{}
-	d.seen, d.hold, d.ended = nil, nil, nil
+	d.seen, d.hold, d.ended, d.claimed = nil, nil, nil, nil
 	d.recent, d.messages, d.bytes, d.returned, d.moved = nil, 0, 0, false, false
 }
 
@@ -267,7 +268,7 @@ func (d *draft) moveHere(m *Message, a arrival) events.ID {
 	d.deleted = append(d.deleted, d.event(id, events.MessageMoved{
 		ID: messageID(d.folder.Num, m.UID), UID: m.UID,
 		Previous: events.Previous{ID: messageID(g.Folder, g.UID), UID: g.UID, Path: g.Path, SpecialUse: g.SpecialUse},
-		EmailID:  m.EmailID, ThreadID: m.ThreadID, MessageID: m.MessageID, Flags: m.Flags, Evidence: a.related.Evidence,
+		EmailID:  m.EmailID, ThreadID: m.ThreadID, MessageID: m.MessageID, Flags: m.Flags, Evidence: a.related.Evidence, Cause: g.Cause,
 	}))
 	d.ended = append(d.ended, g.Event)
 	d.bytes += 700
@@ -477,7 +478,7 @@ func (d *draft) change() store.Change {
 		Recent:  maps.Clone(d.recent),
 		Seen:    d.seen,
 		Hold:    d.hold,
-		Told:    d.ended,
-		Events:  evs,
+		Told:    d.ended, Consumed: d.claimed,
+		Events: evs,
 	}
 }

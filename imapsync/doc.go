@@ -44,6 +44,16 @@
 // waits for nobody. Only one candidate on each side is a link. Both waits are stored
 // with their end, so that another worker goes on with them.
 //
+// # Our own changes
+//
+// An [Actor] appends, flags, moves and finds messages for the rest of the program, on a
+// connection beside the watching one, owned by a goroutine of the account while it is in
+// use; one process of the installation has it at a time, by a lease. Before a command it
+// writes down an intent, behind it the result; it changes no cursor and no block. The step
+// that sees an effect (own.go) says that it was ours, links the halves of a move by
+// COPYUID, and consumes the intent in the commit of the event. An effect that goes beyond
+// an intent has no cause; one that nobody saw within ten minutes is forgotten.
+//
 // # Invariants
 //
 //   - A cursor moves only over what was consumed, in the commit with its events.
@@ -53,8 +63,9 @@
 //   - What the server names and does not hand out is waited for and said, never skipped.
 //   - One folder that refuses, one message that cannot be fetched, costs neither the
 //     other messages nor the session.
-//   - Only EXAMINE, STATUS, LIST, UID FETCH with PEEK, UID SEARCH, NOOP, IDLE and the
-//     login are used: nothing on the server changes by being watched.
+//   - To watch, only EXAMINE, STATUS, LIST, UID FETCH with PEEK, UID SEARCH, NOOP, IDLE and
+//     the login are used: nothing on the server changes by being watched. An [Actor] never
+//     sends a bare EXPUNGE.
 //
 // # What stands where
 //
@@ -63,6 +74,7 @@
 //
 // RFC 3501 for everything; RFC 4731 (ESEARCH), RFC 5819 (LIST-STATUS), RFC 6154
 // (SPECIAL-USE), RFC 7162 (CONDSTORE; of QRESYNC the FETCH modifier VANISHED, not the
-// parameter of SELECT), RFC 8474 (OBJECTID), RFC 5465 (NOTIFY), RFC 4978 (COMPRESS) where the server has
-// them, and as far as it behaves. Spoken by the wire and not used yet: Gmail's labels.
+// parameter of SELECT), RFC 8474 (OBJECTID), RFC 5465 (NOTIFY), RFC 4978 (COMPRESS), RFC
+// 4315 (UIDPLUS) and RFC 6851 (MOVE) where the server has them, and as far as it behaves.
+// Spoken by the wire and not used yet: Gmail's labels.
 package imapsync

@@ -124,6 +124,6 @@ func (w *worker) heldUntil() time.Time {
 func goneEvent(g *store.Gone, rel *events.Related) events.Event {
 	return events.Event{ID: events.ID(g.Event), Path: g.Path, SpecialUse: g.SpecialUse, Data: events.MessageDeleted{
 		ID: messageID(g.Folder, g.UID), UID: g.UID, EmailID: g.EmailID, ThreadID: g.ThreadID, MessageID: g.MessageID,
-		Flags: g.Flags, Labels: g.Labels, Related: rel,
+		Flags: g.Flags, Labels: g.Labels, Related: rel, Cause: g.Cause,
 	}}
 }

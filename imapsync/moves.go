@@ -88,6 +88,10 @@ func (s *step) vanish(ctx context.Context, uids []uint32) error {
 	if err != nil {
 		return err
 	}
+	own, err := s.intents(ctx)
+	if err != nil {
+		return err
+	}
 	same := twins(idents)
 	now := time.Now()
 	for i, uid := range uids {
@@ -108,12 +112,13 @@ func (s *step) vanish(ctx context.Context, uids []uint32) error {
 		if g.EmailID == "" && g.Print == 0 && g.InternalDate != 0 {
 			g.Print = printOf(ident, g.InternalDate)
 		}
+		ours := s.left(own, &g)
 		var rel *events.Related
-		if same[ident] == 1 {
+		if same[ident] == 1 && ours != store.IntentExpunge {
 			rel = s.cameBefore(&g, list, self, now)
 		}
 		switch {
-		case rel == nil && (g.EmailID != "" || g.Print != 0) && s.w.mayHaveGone(s.f, len(s.d.hold)):
+		case rel == nil && ours != store.IntentExpunge && (g.EmailID != "" || g.Print != 0 || g.To.UID != 0) && s.w.mayHaveGone(s.f, len(s.d.hold)):
 			s.d.hold = append(s.d.hold, g)
 		default:
 			s.d.deleted = append(s.d.deleted, goneEvent(&g, rel))
@@ -165,7 +170,10 @@ func (s *step) cameBefore(g *store.Gone, list []store.Place, self int, now time.
 
 // cameFrom finds what an arrival left: a message that is held, or one whose
 // messageDeleted was told. All it finds are candidates; only one alone is a link.
-func (s *step) cameFrom(m *Message, a *arrival) {
+func (s *step) cameFrom(m *Message, a *arrival, twin bool) {
+	if s.cameByUs(m, a) || twin {
+		return
+	}
 	ident := m.core().identity()
 	certain, date := m.EmailID != "", m.InternalDate.Unix()
 	if ident == "" || !certain && m.InternalDate.IsZero() {

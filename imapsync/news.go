@@ -281,6 +281,10 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 	if err != nil {
 		return err
 	}
+	own, err := s.intents(ctx)
+	if err != nil {
+		return err
+	}
 	same := twins(idents)
 	old, err := s.foundElsewhere(ctx, msgs, places)
 	if err != nil {
@@ -303,10 +307,18 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 			continue // the windows of the first look take it silently
 		}
 		ident := m.core().identity()
-		a := s.arrival(m, places[ident], same[ident] > 1)
+		ours := s.appended(own, m)
+		a := s.arrival(m, places[ident], same[ident] > 1 || ours != nil)
+		if a.own = ours != nil; a.own {
+			s.d.claim(ours)
+		}
 		a.returned = !known && !tell && s.d.returning(m.UID)
 		a.backfill = tell && s.d.meta.Baseline.Reason == reasonAdded
-		if m.EmailID != "" && a.related == nil {
+		if from := s.came(own, m, &a); from != nil && !tell && s.d.awaited(m.UID) == nil && len(s.d.meta.Pending) < maxWaiting {
+			s.postpone(m.UID, []*folder{from})
+			continue
+		}
+		if m.EmailID != "" && a.related == nil && !a.own && !a.copied {
 			live, err := s.stillAt(ctx, m.EmailID, a.places)
 			if err != nil {
 				return err
@@ -371,8 +383,6 @@ func (s *step) arrival(m *Message, places []store.Place, twin bool) arrival {
 		a.known = true
 		a.places = append(a.places, p)
 	}
-	if !twin {
-		s.cameFrom(m, &a)
-	}
+	s.cameFrom(m, &a, twin)
 	return a
 }

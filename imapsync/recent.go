@@ -58,12 +58,13 @@ func printOf(ident store.Identity, date int64) uint64 {
 type arrival struct {
 	now      time.Time       // when it was found
 	look     time.Time       // T0: the last complete look that did not show it; zero = none
+	own      bool            // our APPEND
 	backfill bool            // first look at the folder of a new account
 	returned bool            // its UID is below the cursor and nobody waited for it
 	known    bool            // its identity is a recent one
 	related  *events.Related // what it was elsewhere, and left
 	from     *store.Gone     // that, while its messageDeleted is held
-	copied   bool            // its EMAILID is still in another folder
+	copied   bool            // its EMAILID is still in another folder, or it is our COPY
 	waited   *store.Pending  // it had been announced by the server before
 	places   []store.Place   // where its identity was seen, to be kept
 	content  *content        // nil: none is wanted
@@ -73,6 +74,8 @@ type arrival struct {
 // fits. A message that may have been one of several vanished ones is linked to none.
 func originOf(internalDate time.Time, a arrival) events.Origin {
 	switch {
+	case a.own:
+		return events.OriginOwnAppend
 	case a.related != nil:
 		return events.OriginMoved
 	case a.copied:

@@ -302,6 +302,9 @@ func (s *step) commit(ctx context.Context) error {
 
 // write commits the draft and begins the next from what was committed.
 func (s *step) write(ctx context.Context) error {
+	if err := s.ownFlags(ctx); err != nil {
+		return err
+	}
 	c := s.d.change()
 	if err := s.w.commit(ctx, c); err != nil {
 		return err

@@ -63,6 +63,8 @@ type StateStore interface {
 	FolderMeta(ctx context.Context, id store.AccountID, num uint32) (store.FolderMeta, error)
 	Blocks(ctx context.Context, id store.AccountID, num uint32, meta store.FolderMeta, idx ...uint32) (map[uint32][]store.Record, error)
 	Gones(ctx context.Context, id store.AccountID) ([]store.Gone, error)
+	// Intents are our own changes that nobody saw the effect of.
+	Intents(ctx context.Context, id store.AccountID) ([]store.Intent, error)
 	IdentitiesAt(ctx context.Context, id store.AccountID, of []store.MessageKey) (map[store.MessageKey]store.Identity, error)
 	Recents(ctx context.Context, id store.AccountID, ids []store.Identity) (map[store.Identity][]store.Place, error)
 	Commit(ctx context.Context, l store.Lease, c store.Change) (store.Committed, error)

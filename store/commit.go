@@ -21,6 +21,7 @@ type Change struct {
 	Seen        map[MessageKey]Identity
 	Hold        []Gone         // messages that left and are told of later
 	Told        []string       // those that are held no more, by Gone.Event
+	Consumed    []string       // intents whose effect was seen, by Intent.ID
 	Initialized bool           // sets State.Initialized
 	Events      []events.Event // appended in this order; Seq and Date are given here
 }
@@ -85,6 +86,7 @@ func (s *Store) Commit(ctx context.Context, l Lease, c Change) (Committed, error
 	}
 	tx.recent(c.Recent, c.Seen)
 	tx.gone(c.Hold, c.Told)
+	tx.consume(c.Consumed)
 	if c.Initialized {
 		tx.op("HSET", tx.key(s.k.state(l.Account)), "init", "1")
 	}

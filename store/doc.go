@@ -41,6 +41,10 @@
 //	                                @folder.UIDVALIDITY.UID -> identity
 //	{sNN}:a:ID:recentAt     zset    identity -> when, in ms                            swept by commits
 //	{sNN}:a:ID:gone         hash    messageDeleted events that are held, by id         none: 60 s
+//	{sNN}:a:ID:intents      hash    our own changes whose effect was not seen yet:     10 min
+//	                                id -> when, in ms, and Intent; at most 1,000
+//	{sNN}:a:ID:live         string  who has the connection that changes things         15 s
+//	{sNN}:a:ID:liveAsk      string  who waits for it                                   2 s
 //	{sNN}:a:ID:once         zset    ids of events appended without a lease             swept after 24 h
 //	{sNN}:a:ID:journal      stream  id seq-0: d date in ms, x event JSON               events.retention
 //	{settings}              hash    setting -> JSON, secrets sealed                    none: source of truth

@@ -27,6 +27,10 @@ type Gone struct {
 	Flags        []string `json:"l,omitempty"`
 	Labels       []string `json:"b,omitempty"`
 
+	// What our own command did, and where the message went by COPYUID; zero = not known.
+	Cause string     `json:"c,omitempty"` // "api": our own command did it
+	To    MessageKey `json:"o,omitzero"`
+
 	At    int64 `json:"a"` // Unix ms when it was found to be gone
 	Until int64 `json:"x"` // Unix ms by which it is told
 }

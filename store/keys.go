@@ -37,6 +37,9 @@ func (k keys) lease(id AccountID) string    { return k.ofAccount(id, "lease") }
 func (k keys) folders(id AccountID) string  { return k.ofAccount(id, "folders") }
 func (k keys) recent(id AccountID) string   { return k.ofAccount(id, "recent") }
 func (k keys) gone(id AccountID) string     { return k.ofAccount(id, "gone") }
+func (k keys) intents(id AccountID) string  { return k.ofAccount(id, "intents") }
+func (k keys) live(id AccountID) string     { return k.ofAccount(id, "live") }
+func (k keys) liveAsk(id AccountID) string  { return k.ofAccount(id, "liveAsk") }
 func (k keys) once(id AccountID) string     { return k.ofAccount(id, "once") }
 func (k keys) recentAt(id AccountID) string { return k.ofAccount(id, "recentAt") }
 func (k keys) journal(id AccountID) string  { return k.ofAccount(id, "journal") }

@@ -260,7 +260,7 @@ func (s *Store) DeleteAccount(ctx context.Context, id AccountID) error {
 		tx.op("ZREM", tx.key(s.k.leases(n)), string(id))
 		tx.op("ZREM", tx.key(s.k.alive(n)), string(id))
 		tx.op("DEL", 2)
-		for _, key := range append(owned, s.k.folders(id), s.k.recent(id), s.k.recentAt(id), s.k.gone(id), s.k.once(id), s.k.state(id)) {
+		for _, key := range append(owned, s.k.folders(id), s.k.recent(id), s.k.recentAt(id), s.k.gone(id), s.k.intents(id), s.k.once(id), s.k.state(id)) {
 			tx.finally("DEL", tx.key(key))
 		}
 		tx.hint = accountHint(id)

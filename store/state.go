@@ -152,7 +152,7 @@ func (s *Store) RestoreState(ctx context.Context, l Lease, reason string) (State
 	tx.need = false
 	tx.fence = strconv.FormatUint(l.Fence, 10)
 	tx.guard(s.k.state(id), "epoch", old["epoch"])
-	for _, key := range append(owned, s.k.folders(id), s.k.recent(id), s.k.recentAt(id), s.k.gone(id), s.k.state(id)) {
+	for _, key := range append(owned, s.k.folders(id), s.k.recent(id), s.k.recentAt(id), s.k.gone(id), s.k.intents(id), s.k.state(id)) {
 		tx.op("DEL", tx.key(key))
 	}
 	// Message ids of before must answer 404 and never another message: folder numbers

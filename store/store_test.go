@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,8 @@ func TestStore(t *testing.T) {
 		"finds a block that was changed behind its back":             testCorrupt,
 		"appends an instance event once":                             testAppendOnce,
 		"remembers recent identities and forgets the oldest":         testRecents,
+		"keeps our own changes until they were seen":                 testIntents,
+		"gives the live connection to one":                           testLive,
 		"reads events by cursor, none missing, none twice":           testCursor,
 		"expires a cursor that what it points behind was forgotten":  testTrim,
 		"writes settings all or none":                                testSettings,
@@ -933,4 +936,123 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+func testIntents(t *testing.T, s *store.Store, rdb redis.UniversalClient) {
+	ctx := t.Context()
+	if _, err := s.BeginIntent(ctx, "nobody", store.Intent{Kind: store.IntentMove}); !errors.Is(err, store.ErrStateLost) {
+		t.Errorf("of no account: %v", err)
+	}
+	a, l := create(t, s)
+	begin := func(i store.Intent) store.Intent {
+		t.Helper()
+		i, err := s.BeginIntent(ctx, a.ID, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	read := func() []store.Intent {
+		t.Helper()
+		list, err := s.Intents(ctx, a.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range list {
+			if list[i].Age < 0 || list[i].Age > time.Minute {
+				t.Errorf("age %v", list[i].Age)
+			}
+			list[i].At, list[i].Age = time.Time{}, 0
+		}
+		return list
+	}
+	move := begin(store.Intent{Kind: store.IntentMove, Folder: 1, UIDValidity: 7, UID: 3, Target: 2})
+	flag := begin(store.Intent{Kind: store.IntentStore, Folder: 1, UIDValidity: 7, UID: 4, Add: []string{`\Seen`}})
+	move.NewUIDValidity, move.NewUID = 9, 1
+	if err := s.EndIntent(ctx, a.ID, move); err != nil {
+		t.Fatal(err)
+	}
+	move.Done = true
+	byID := func(x, y store.Intent) int { return strings.Compare(x.ID, y.ID) }
+	want, got := []store.Intent{move, flag}, read()
+	slices.SortFunc(want, byID)
+	slices.SortFunc(got, byID) // both of one millisecond
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("intents (-want +got):\n%s", d)
+	}
+
+	stale := store.Change{Consumed: []string{move.ID}, Folders: []store.FolderChange{{Num: 1, Version: 5}}}
+	if _, err := s.Commit(ctx, l, stale); !errors.Is(err, store.ErrStale) || len(read()) != 2 {
+		t.Errorf("a stale commit consumes: %v", err)
+	}
+	if _, err := s.Commit(ctx, l, store.Change{Consumed: []string{move.ID}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.EndIntent(ctx, a.ID, move); err != nil { // late
+		t.Fatal(err)
+	}
+	if err := s.DropIntent(ctx, a.ID, flag); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); len(got) != 0 {
+		t.Errorf("left: %+v", got)
+	}
+
+	for range 1000 {
+		begin(store.Intent{Kind: store.IntentAppend, Folder: 1})
+	}
+	if _, err := s.BeginIntent(ctx, a.ID, store.Intent{Kind: store.IntentAppend}); !errors.Is(err, store.ErrTooMany) {
+		t.Errorf("one too many: %v", err)
+	}
+	// Of those some are over: they are not read, and make room.
+	key, err := rdb.Keys(ctx, "*:intents").Result()
+	if err != nil || len(key) != 1 {
+		t.Fatalf("keys %v, %v", key, err)
+	}
+	if ttl, err := rdb.PTTL(ctx, key[0]).Result(); err != nil || ttl <= 0 || ttl > 10*time.Minute {
+		t.Errorf("TTL %v, %v", ttl, err)
+	}
+	for _, i := range read()[:10] {
+		if err := rdb.HSet(ctx, key[0], i.ID, `1000 {"i":"`+i.ID+`","k":"append","f":1}`).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(read()); n != 990 {
+		t.Errorf("%d are read", n)
+	}
+	begin(store.Intent{Kind: store.IntentAppend, Folder: 1})
+	if n := rdb.HLen(ctx, key[0]).Val(); n != 991 {
+		t.Errorf("%d are kept", n)
+	}
+	if err := s.DeleteAccount(ctx, a.ID); err != nil {
+		t.Fatal(err)
+	}
+	if n := rdb.Exists(ctx, key[0]).Val(); n != 0 {
+		t.Error("they outlive the account")
+	}
+}
+
+func testLive(t *testing.T, s *store.Store, _ redis.UniversalClient) {
+	take := func(owner string, want store.LiveAnswer) {
+		t.Helper()
+		if got, err := s.TakeLive(t.Context(), "jo", owner, time.Minute); err != nil || got != want {
+			t.Errorf("%s takes: %s, %v; want %s", owner, got, err, want)
+		}
+	}
+	free := func(owner string) {
+		t.Helper()
+		if err := s.FreeLive(t.Context(), "jo", owner); err != nil {
+			t.Error(err)
+		}
+	}
+	take("one", store.LiveOurs)
+	take("one", store.LiveOurs)
+	take("two", store.LiveHeld)
+	take("one", store.LiveAsked)
+	free("two") // not its own
+	take("two", store.LiveHeld)
+	free("one")
+	take("two", store.LiveOurs)
+	take("two", store.LiveOurs) // what it asked for itself is over
+	take("one", store.LiveHeld)
 }
