@@ -130,7 +130,7 @@ func (a *Actor) Move(ctx context.Context, id store.AccountID, p Place, folder st
 		if !moves && !alone {
 			i.Kind = store.IntentCopy
 		}
-		err = l.act(ctx, i, func(i *store.Intent) error {
+		return l.act(ctx, i, func(i *store.Intent) error {
 			carry := l.c.Move
 			if !moves {
 				carry = l.c.Copy
@@ -140,15 +140,16 @@ func (a *Actor) Move(ctx context.Context, id store.AccountID, p Place, folder st
 				i.NewUIDValidity, i.NewUID = came.UIDValidity, came.To[0]
 				at.UIDValidity, at.UID = i.NewUIDValidity, i.NewUID
 			}
-			return err
+			if err != nil || moves {
+				return err
+			}
+			// The result is written behind all three: a look in between would find the message
+			// in both folders, and tell of a copy.
+			if err := l.add(ctx, p, []string{`\Deleted`}); err != nil || !alone {
+				return err
+			}
+			return l.c.Expunge(ctx, uidSet([]uint32{p.UID}))
 		})
-		if err != nil || moves {
-			return err
-		}
-		if err := l.add(ctx, p, []string{`\Deleted`}); err != nil || !alone {
-			return err
-		}
-		return failure(l.c.Expunge(ctx, uidSet([]uint32{p.UID})))
 	})
 	return at, err
 }
