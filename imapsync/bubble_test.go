@@ -172,6 +172,9 @@ func (d *den) up() {
 	if d.wrap != nil {
 		st = d.wrap(st)
 	}
+	if d.cfg.Reconcile == 0 {
+		d.cfg.Reconcile = 20 * time.Second // hours go by here; what is done every second would be all that is done
+	}
 	profiles, err := NewProfiles(d.profiles)
 	d.ok(err)
 	d.m = NewManager(Options{

@@ -35,6 +35,7 @@ func newClient(c *wire.Conn, s store.Server, ps *Profiles) *client {
 	// CHANGEDSINCE has the server add MODSEQ to its answers (RFC 7162 section 3.1.4.1).
 	info.CondStore = info.CondStore && !profile.NoModSeqItem
 	info.QResync = info.QResync && info.CondStore && !profile.NoQResync
+	info.Notify = info.Notify && !profile.NoNotify
 	return &client{c: c, info: info, roles: s.Roles, profile: profile}
 }
 

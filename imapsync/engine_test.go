@@ -23,16 +23,17 @@ import (
 
 // rig is an engine over a server and a store, with one account on it.
 type rig struct {
-	t      testing.TB
-	st     *store.Store
-	box    imaptest.Mailbox
-	id     store.AccountID
-	cfg    imapsync.Config
-	dialer *imapsync.Dialer
-	wrap   func(imapsync.Session) imapsync.Session // nil: sessions as they are
-	stop   func()
-	last   uint64 // seq up to which events were taken
-	proc   int
+	t        testing.TB
+	st       *store.Store
+	box      imaptest.Mailbox
+	id       store.AccountID
+	cfg      imapsync.Config
+	dialer   *imapsync.Dialer
+	profiles *imapsync.Profiles                      // nil: those that come along
+	wrap     func(imapsync.Session) imapsync.Session // nil: sessions as they are
+	stop     func()
+	last     uint64 // seq up to which events were taken
+	proc     int
 }
 
 func newRig(t testing.TB, st *store.Store, box imaptest.Mailbox) *rig {
@@ -68,7 +69,7 @@ func (r *rig) up() *imapsync.Manager {
 	r.t.Helper()
 	r.proc++
 	m := imapsync.NewManager(imapsync.Options{
-		Store: r.st, Owner: fmt.Sprintf("proc-%d", r.proc), Config: r.cfg,
+		Profiles: r.profiles, Store: r.st, Owner: fmt.Sprintf("proc-%d", r.proc), Config: r.cfg,
 		Logger: slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Dial: func(ctx context.Context, a store.Account) (imapsync.Session, error) {
 			s, err := r.dialer.Dial(ctx, *a.IMAP)

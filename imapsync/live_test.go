@@ -19,6 +19,10 @@ import (
 func TestEngine_hears_of_other_folders_by_notify(t *testing.T) {
 	d := imaptest.StartDovecot(t).User("jo", "secret")
 	r := newRig(t, storetest.Miniredis(t), d)
+	var err error
+	r.profiles, err = imapsync.NewProfiles("dovecot: {noNotify: false}") // it does hear; what its LIST says then is another matter
+	r.ok(err)
+	r.dialer = imapsync.NewDialer(imapsync.DialerOptions{AllowPlaintext: true, Profiles: r.profiles})
 	r.cfg.ProbeInterval, r.cfg.ListInterval = 10*time.Minute, 10*time.Minute
 	r.register(time.Now())
 	r.up()

@@ -23,7 +23,7 @@ func (d *den) lived() {
 	}
 	d.srv.add("Archive", "older0", time.Now().Add(-48*time.Hour))
 	d.srv.add("Archive", "older1", time.Now().Add(-48*time.Hour))
-	d.cfg = Config{ProbeInterval: 2 * time.Second, ListInterval: 10 * time.Second, AskInterval: 100 * time.Millisecond, AliveInterval: 5 * time.Second}
+	d.cfg = Config{ProbeInterval: 2 * time.Second, ListInterval: 10 * time.Second, AskInterval: 100 * time.Millisecond, AliveInterval: 5 * time.Second, Reconcile: time.Second}
 	d.started()
 	d.srv.put("INBOX", "one")
 	d.srv.put("Archive", "two")

@@ -37,6 +37,7 @@ type Profile struct {
 
 	NoCompress               bool `yaml:"noCompress"`
 	NoQResync                bool `yaml:"noQresync"`
+	NoNotify                 bool `yaml:"noNotify"`
 	ModSeqLag                bool `yaml:"modseqLag"` // HIGHESTMODSEQ moves before the change can be read
 	NoModSeqItem             bool `yaml:"noModseqItem"`
 	HeadersInsteadOfEnvelope bool `yaml:"headersInsteadOfEnvelope"`

@@ -62,6 +62,7 @@ func TestSubconnection_is_bounded_and_ends_with_the_session(t *testing.T) {
 	bubble(t, true, func(d *den) {
 		d.srv.create("Lists")
 		d.apart("Archive", "Lists")
+		d.cfg.Reconcile = time.Second
 		d.up()
 		d.pass(5 * time.Second)
 		d.planHas("Lists: every 2 min (the provider's limit of 3 leaves no connection for it)")

@@ -163,6 +163,14 @@ func TestNotify_that_tells_nothing_is_covered_by_the_probe(t *testing.T) {
 	})
 }
 
+// asked are the folders whose STATUS is asked for in a time.
+func (d *den) asked(in time.Duration) (names []string) {
+	d.srv.act(func() { d.srv.statuses = nil })
+	d.pass(in)
+	d.srv.act(func() { names = slices.Clone(d.srv.statuses) })
+	return names
+}
+
 func TestProbe_is_slower_where_nothing_happens(t *testing.T) {
 	bubble(t, true, func(d *den) {
 		d.started()
@@ -191,10 +199,8 @@ func TestProbe_single_status_is_paced_by_likelihood(t *testing.T) {
 		d.srv.roles = map[string]string{"F00": `\Sent`}
 		d.up()
 		d.pass(time.Minute)
-		d.srv.statuses = nil
-		d.pass(20 * time.Minute)
 		count := map[string]int{}
-		for _, name := range d.srv.statuses {
+		for _, name := range d.asked(20 * time.Minute) {
 			count[name]++
 		}
 		if count["F00"] < 9 || count["F00"] > 11 || count["F07"] != 2 || count["INBOX"] != 0 {
@@ -255,10 +261,8 @@ func TestProfile_keeps_the_connection_as_the_provider_wants(t *testing.T) {
 			d.pass(31 * time.Second)
 			d.expect("messageNew INBOX <polled> new")
 			d.pass(11 * time.Minute) // whoever only sends NOOP is thrown out
-			d.srv.statuses = nil
-			d.pass(10 * time.Minute)
-			if n := len(d.srv.statuses); n < 9 || slices.Contains(d.srv.statuses, "INBOX") {
-				d.t.Errorf("STATUS of %q in ten minutes", d.srv.statuses)
+			if asked := d.asked(10 * time.Minute); len(asked) < 9 || slices.Contains(asked, "INBOX") {
+				d.t.Errorf("STATUS of %q in ten minutes", asked)
 			}
 		})
 	})

@@ -267,6 +267,7 @@ func (w *worker) connect(ctx context.Context) error {
 func (w *worker) learn() {
 	w.info = w.sess.Info()
 	w.info.QResync = w.info.QResync && !w.profile.NoQResync
+	w.info.Notify = w.info.Notify && !w.profile.NoNotify
 }
 
 // closeSession ends the session: politely where the cause allows it.

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/emersion/go-imap/v2/imapclient"
 )
 
 // Courier is a private Courier 5 (UIDPLUS and IDLE, nothing more; folders under
@@ -166,6 +168,10 @@ func (c *Courier) User(name, pass string) *CourierUser {
 	}
 	u := &CourierUser{c: c, driver: &driver{user: name, pass: pass, dial: c.dial, native: courierName}}
 	c.t.Cleanup(u.driver.Disconnect)
+	// A folder that nobody has ever selected has no UIDVALIDITY of its own yet.
+	if err := u.driver.do(context.Background(), "INBOX", func(*imapclient.Client) error { return nil }); err != nil {
+		c.t.Fatalf("courier: %v", err)
+	}
 	return u
 }
 
