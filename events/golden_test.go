@@ -32,8 +32,20 @@ func cases(p Payload) map[string]Event {
 	fill(full, "")
 	all := map[string]Event{"minimal": env("", p)}
 	if m, ok := full.Interface().(MessageNew); ok {
+		all["labels"] = env("support", MessageNew{
+			ID: "AAAAAQAAEmc", UID: 4711, Path: "[Gmail]/All Mail", EmailID: "1278455344230334865", ThreadID: "1266894439832287888",
+			Date: at, InternalDate: &at, Flags: []string{}, Unseen: true, Labels: Labels{`\Important`, `\Inbox`, "Kunden/Süd"}, Size: 812,
+			Text: Text{ID: "AAAAAQAAEmcx"}, MessageSpecialUse: `\Inbox`, SeemsLikeNew: true, Origin: OriginNew,
+		})
+		all["noLabels"] = env("support", MessageNew{ID: "AAAAAQAAEmc", UID: 4711, Date: at, Labels: Labels{}, Origin: OriginNew})
+		m.Labels = nil
 		all["content"] = env("support", m)
 		full.Set(reflect.ValueOf(withoutContent(m)))
+	}
+	if m, ok := p.(MessageUpdated); ok {
+		m.ID, m.UID = "AAAAAQAAEmc", 4711
+		m.Changes.Labels = &Difference{Added: []string{"Kunden/Süd"}, Deleted: []string{`\Inbox`}, Value: []string{"Kunden/Süd"}}
+		all["labels"] = env("support", m)
 	}
 	whole := env("support", full.Interface().(Payload))
 	whole.ServiceURL, whole.Path, whole.SpecialUse = "https://post.example.com", "Größe/<&>", `\Sent`
@@ -46,7 +58,7 @@ func cases(p Payload) map[string]Event {
 
 // withoutContent is a messageNew as it was before it could tell of a message's content.
 func withoutContent(m MessageNew) MessageNew {
-	m.CalendarEvents, m.Source = nil, ""
+	m.CalendarEvents, m.Source, m.Labels = nil, "", nil
 	m.Text = Text{ID: m.Text.ID, EncodedSize: m.Text.EncodedSize}
 	m.Attachments = slices.Clone(m.Attachments)
 	for i := range m.Attachments {

@@ -111,7 +111,8 @@ type MessageNew struct {
 	Flagged           bool                `json:"flagged,omitempty"`
 	Answered          bool                `json:"answered,omitempty"`
 	Draft             bool                `json:"draft,omitempty"`
-	Size              int64               `json:"size,omitempty"` // RFC822.SIZE, octets
+	Labels            Labels              `json:"labels,omitzero"` // of Gmail, sorted; nil: the server has none to give
+	Size              int64               `json:"size,omitempty"`  // RFC822.SIZE, octets
 	Subject           string              `json:"subject,omitempty"`
 	MessageID         string              `json:"messageId,omitempty"` // with angle brackets
 	InReplyTo         string              `json:"inReplyTo,omitempty"`
@@ -174,7 +175,11 @@ func (f Flags) MarshalJSON() ([]byte, error) {
 	return marshal([]string(f))
 }
 
-// Difference is what changed in a set of flags.
+// Labels are Gmail's, which is there, if only as an empty list, wherever the server has
+// labels; nil is absent.
+type Labels []string
+
+// Difference is what changed in a set of flags, or of labels.
 type Difference struct {
 	Added   []string `json:"added,omitempty"`
 	Deleted []string `json:"deleted,omitempty"`
@@ -233,7 +238,7 @@ type MessageMoved struct {
 	ThreadID  string   `json:"threadId,omitempty"`
 	MessageID string   `json:"messageId,omitempty"`
 	Flags     Flags    `json:"flags"`
-	Labels    []string `json:"labels,omitempty"`
+	Labels    Labels   `json:"labels,omitzero"`
 	Evidence  Evidence `json:"evidence"`
 	Cause     string   `json:"cause,omitempty"`
 }

@@ -98,7 +98,7 @@ func schemaOf(t reflect.Type) object {
 			}
 			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 			properties = append(properties, member{name, schemaOf(f.Type)})
-			if !strings.Contains(options, "omitempty") {
+			if !strings.Contains(options, "omitempty") && !strings.Contains(options, "omitzero") {
 				required = append(required, name)
 			}
 		}

@@ -18,7 +18,8 @@ const (
 	compareSlice = 5000 // messages of one question when all flags are compared
 )
 
-// compare tells the draft of flags. It counts those that differ from what was known.
+// compare tells the draft of flags and labels. It counts the messages whose differ from
+// what was known.
 func (s *step) compare(ctx context.Context, got []FlagsOf) (differ int, err error) {
 	for chunk := range slices.Chunk(got, chunkMessages) {
 		s.d.forget(64)
@@ -30,7 +31,7 @@ func (s *step) compare(ctx context.Context, got []FlagsOf) (differ int, err erro
 			return differ, err
 		}
 		for i, g := range chunk {
-			if !g.Known || !s.d.flags(g.UID, g.Flags) {
+			if !s.d.flags(&g) {
 				continue
 			}
 			differ++

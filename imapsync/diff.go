@@ -187,7 +187,7 @@ func (d *draft) silent(m *IdentityOf) {
 
 // kept is what folder state keeps of a message.
 func (d *draft) kept(m *IdentityOf) store.Record {
-	r := store.Record{UID: m.UID, Flags: m.Flags}
+	r := store.Record{UID: m.UID, Flags: m.Flags, Labels: m.Labels}
 	if d.keep == store.IdentityNone {
 		return r
 	}
@@ -268,7 +268,7 @@ func (d *draft) moveHere(m *Message, a arrival) events.ID {
 	d.deleted = append(d.deleted, d.event(id, events.MessageMoved{
 		ID: messageID(d.folder.Num, m.UID), UID: m.UID,
 		Previous: events.Previous{ID: messageID(g.Folder, g.UID), UID: g.UID, Path: g.Path, SpecialUse: g.SpecialUse},
-		EmailID:  m.EmailID, ThreadID: m.ThreadID, MessageID: m.MessageID, Flags: m.Flags, Evidence: a.related.Evidence, Cause: g.Cause,
+		EmailID:  m.EmailID, ThreadID: m.ThreadID, MessageID: m.MessageID, Flags: m.Flags, Labels: m.Labels, Evidence: a.related.Evidence, Cause: g.Cause,
 	}))
 	d.ended = append(d.ended, g.Event)
 	d.bytes += 700
@@ -305,31 +305,44 @@ func (d *draft) remember(ident store.Identity, places []store.Place) {
 	d.recent[ident] = places
 }
 
-// flags compares the flags of a known message. It says whether they differ.
-func (d *draft) flags(uid uint32, now []string) bool {
-	r, ok := d.record(uid)
-	if !ok || slices.Equal(r.Flags, now) {
+// flags compares the flags and labels of a known message, as far as they were told. It
+// says whether they differ, which is one event.
+func (d *draft) flags(now *FlagsOf) bool {
+	r, ok := d.record(now.UID)
+	if !ok || !differs(&r, now) {
 		return false
 	}
-	was := r.Flags
-	r.Flags = now
-	d.put(r)
-	value := now
-	if value == nil {
-		value = []string{}
-	}
-	change := events.Difference{Value: value, Added: without(now, was), Deleted: without(was, now)}
 	// No MODSEQ is asked for, so the folder's version tells one change from the next.
-	id := d.messageEvent(events.MessageUpdatedType, &d.meta, uid,
-		append([]string{events.Uint(d.base), "f"}, now...)...)
-	d.spoken[uid] = true
-	d.updated = append(d.updated, d.event(id, events.MessageUpdated{
-		ID: messageID(d.folder.Num, uid), UID: uid, EmailID: r.EmailID, ThreadID: r.ThreadID, MessageID: r.MessageID,
-		Changes: events.Changes{Flags: &change},
+	key := []string{events.Uint(d.base)}
+	var changes events.Changes
+	if now.Known && !slices.Equal(r.Flags, now.Flags) {
+		key = append(append(key, "f"), now.Flags...)
+		changes.Flags = difference(r.Flags, now.Flags)
+		r.Flags = now.Flags
+	}
+	if now.HasLabels && !slices.Equal(r.Labels, now.Labels) {
+		key = append(append(key, "l"), now.Labels...)
+		changes.Labels = difference(r.Labels, now.Labels)
+		r.Labels = now.Labels
+	}
+	d.put(r)
+	d.spoken[r.UID] = true
+	d.updated = append(d.updated, d.event(d.messageEvent(events.MessageUpdatedType, &d.meta, r.UID, key...), events.MessageUpdated{
+		ID: messageID(d.folder.Num, r.UID), UID: r.UID, EmailID: r.EmailID, ThreadID: r.ThreadID, MessageID: r.MessageID,
+		Changes: changes,
 	}))
 	d.messages++
-	d.bytes += 300 + 30*len(now)
+	d.bytes += 300 + 30*len(key)
 	return true
+}
+
+// differs says whether flags or labels are told and are others than those of the state.
+func differs(r *store.Record, now *FlagsOf) bool {
+	return now.Known && !slices.Equal(r.Flags, now.Flags) || now.HasLabels && !slices.Equal(r.Labels, now.Labels)
+}
+
+func difference(was, now []string) *events.Difference {
+	return &events.Difference{Value: now, Added: without(now, was), Deleted: without(was, now)}
 }
 
 func without(list, other []string) []string {

@@ -65,7 +65,7 @@ func TestDraft_order_of_events_in_a_commit(t *testing.T) {
 	for range missingSteps {
 		d.miss(9, now, "notReturned", "")
 	}
-	d.flags(2, nil)
+	d.flags(&FlagsOf{UID: 2, Known: true})
 	d.arrive(&Message{UID: 6}, arrival{})
 	d.arrive(&Message{UID: 5}, arrival{})
 	d.vanish(1)
@@ -272,7 +272,7 @@ func TestDraft_property(t *testing.T) {
 				load(uid)
 				flags := rapid.SampledFrom(flagSets).Draw(t, "flags")
 				truth[uid] = flags
-				d.flags(uid, flags)
+				d.flags(&FlagsOf{UID: uid, Flags: flags, Known: true})
 			},
 			"vanish": func(t *rapid.T) {
 				if len(truth) == 0 {

@@ -54,6 +54,13 @@
 // COPYUID, and consumes the intent in the commit of the event. An effect that goes beyond
 // an intent has no cause; one that nobody saw within ten minutes is forgotten.
 //
+// # Labels
+//
+// Gmail's folders are labels (gmail.go). All Mail, Trash and Spam are watched, with labels
+// beside flags in every question; the other folders are listed and left alone. Where All
+// Mail is hidden from IMAP, or the account names other folders, those are folders like any
+// others, whose messages have labels all the same.
+//
 // # Invariants
 //
 //   - A cursor moves only over what was consumed, in the commit with its events.
@@ -75,6 +82,6 @@
 // RFC 3501 for everything; RFC 4731 (ESEARCH), RFC 5819 (LIST-STATUS), RFC 6154
 // (SPECIAL-USE), RFC 7162 (CONDSTORE; of QRESYNC the FETCH modifier VANISHED, not the
 // parameter of SELECT), RFC 8474 (OBJECTID), RFC 5465 (NOTIFY), RFC 4978 (COMPRESS), RFC
-// 4315 (UIDPLUS) and RFC 6851 (MOVE) where the server has them, and as far as it behaves.
-// Spoken by the wire and not used yet: Gmail's labels.
+// 4315 (UIDPLUS) and RFC 6851 (MOVE) where the server has them, and as far as it behaves;
+// likewise Gmail's X-GM-EXT-1.
 package imapsync

@@ -24,6 +24,7 @@ var headerItem = wire.Headers("REFERENCES", "IN-REPLY-TO", "MESSAGE-ID", "LIST-I
 // servers that have them.
 var (
 	flagItems     = []wire.Item{wire.ItemUID, wire.ItemFlags}
+	labelItems    = []wire.Item{wire.ItemUID, wire.ItemFlags, wire.ItemGmailLabels}
 	firstItems    = []wire.Item{wire.ItemUID, wire.ItemFlags, wire.ItemInternalDate, wire.ItemSize}
 	objectItems   = []wire.Item{wire.ItemEmailID, wire.ItemThreadID}
 	gmailItems    = []wire.Item{wire.ItemGmailMsgID, wire.ItemGmailThreadID, wire.ItemGmailLabels}
@@ -112,14 +113,30 @@ func (s *client) Changed(ctx context.Context, upTo uint32, since uint64, vanishe
 	return s.flags(ctx, set, wire.FetchOptions{ChangedSince: since, Vanished: vanished})
 }
 
-// flags fetches UID and FLAGS.
+// flags fetches UID and FLAGS, and labels where the server has them. One that refuses
+// to give labels so is not asked for ids and labels again.
 func (s *client) flags(ctx context.Context, set imap.UIDSet, o wire.FetchOptions) (Delta, error) {
+	if !s.info.Gmail || s.plainFetch {
+		return s.fetchFlags(ctx, set, flagItems, o)
+	}
+	d, err := s.fetchFlags(ctx, set, labelItems, o)
+	if !is(err, ErrBad) {
+		return d, err
+	}
+	if d, err = s.fetchFlags(ctx, set, flagItems, o); err == nil {
+		s.plainFetch = true
+	}
+	return d, err
+}
+
+func (s *client) fetchFlags(ctx context.Context, set imap.UIDSet, items []wire.Item, o wire.FetchOptions) (Delta, error) {
 	var out []FlagsOf
-	// The wire gives messages with equal flags one list: so do we.
+	// The wire gives messages with equal flags one list: so do we, and for labels too.
 	lists := map[*imap.Flag][]string{}
+	labels := map[string][]string{}
 	ordered := true
 	most := 2 * (int(s.Exists()) + 5000)
-	got, err := s.c.Fetch(ctx, set, flagItems, o, func(m *wire.Message) error {
+	got, err := s.c.Fetch(ctx, set, items, o, func(m *wire.Message) error {
 		f := FlagsOf{UID: uint32(m.UID), Known: m.HasFlags, Flags: noFlags}
 		if len(m.Flags) > 0 {
 			list, ok := lists[&m.Flags[0]]
@@ -128,6 +145,15 @@ func (s *client) flags(ctx context.Context, set imap.UIDSet, o wire.FetchOptions
 				lists[&m.Flags[0]] = list
 			}
 			f.Flags = list
+		}
+		if m.HasLabels {
+			key := strings.Join(m.Labels, "\x00")
+			list, ok := labels[key]
+			if !ok {
+				list = labelsOf(m.Labels)
+				labels[key] = list
+			}
+			f.Labels, f.HasLabels = list, true
 		}
 		if len(out) == most { // the same again and again, or more than there is
 			if out, ordered = lastFlags(out), true; len(out) > most/2 {
@@ -155,15 +181,19 @@ var errTooMany = &Error{Kind: ErrLimit, Stage: StageCommand, Command: "UID FETCH
 
 var noFlags = []string{}
 
-// lastFlags sorts by UID and keeps what was said last of each (row 28), unless it says
-// nothing.
+// lastFlags sorts by UID and keeps what was said last of each (row 28): of flags, and of
+// labels, which a push for the message leaves out.
 func lastFlags(in []FlagsOf) []FlagsOf {
 	slices.SortStableFunc(in, func(a, b FlagsOf) int { return cmp.Compare(a.UID, b.UID) })
 	out := in[:0]
 	for _, f := range in {
 		if n := len(out); n > 0 && out[n-1].UID == f.UID {
+			last := &out[n-1]
 			if f.Known {
-				out[n-1] = f
+				last.Flags, last.Known = f.Flags, true
+			}
+			if f.HasLabels {
+				last.Labels, last.HasLabels = f.Labels, true
 			}
 			continue
 		}
@@ -320,13 +350,19 @@ func (o *ObjectIDs) join(m *wire.Message) {
 		o.ThreadID = strconv.FormatUint(m.GmailThread, 10)
 	}
 	if m.HasLabels {
-		o.Labels = make([]string, 0, len(m.Labels))
-		for _, l := range m.Labels {
-			o.Labels = append(o.Labels, strings.Clone(l))
-		}
-		slices.Sort(o.Labels)
-		o.Labels, o.HasLabels = slices.Compact(o.Labels), true
+		o.Labels, o.HasLabels = labelsOf(m.Labels), true
 	}
+}
+
+// labelsOf copies, sorts and makes unique what the wire keeps only until the next
+// message. It is never nil.
+func labelsOf(in []string) []string {
+	out := make([]string, 0, len(in))
+	for _, l := range in {
+		out = append(out, strings.Clone(l))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // messageOf makes the value a worker sees.

@@ -43,6 +43,7 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 	if err != nil || !believed {
 		return nil, err
 	}
+	w.labels = w.asLabels(listed)
 	main := w.mainOf(listed)
 	byRaw := make(map[string]*folder, len(w.folders))
 	for _, f := range w.folders {
@@ -189,10 +190,14 @@ func (w *worker) believe(listed []Listed) (bool, error) {
 	return true, nil
 }
 
-// mainOf is the folder that the connection waits in: the inbox, or the first of the
-// wanted ones that exists.
+// mainOf is the folder that the connection waits in: the first of the wanted ones that
+// exists, else All Mail where folders are labels, else the inbox.
 func (w *worker) mainOf(listed []Listed) string {
 	paths := w.account().Paths
+	if len(paths) == 0 && w.labels {
+		i := slices.IndexFunc(listed, func(l Listed) bool { return isAllMail(l.Attrs) && l.Selectable })
+		return listed[i].Raw
+	}
 	if len(paths) == 0 {
 		paths = []string{"INBOX"}
 	}
@@ -211,7 +216,7 @@ func (w *worker) entry(num uint32, l Listed, main string) store.Folder {
 	paths := w.account().Paths
 	watched := watchedPoll
 	switch {
-	case !l.Selectable, len(paths) > 0 && !slices.Contains(paths, l.Path) && !slices.Contains(paths, "*"):
+	case !l.Selectable, w.labels && !holdsMail(l.Attrs), len(paths) > 0 && !slices.Contains(paths, l.Path) && !slices.Contains(paths, "*"):
 		watched = watchedNo
 	case l.Raw == main:
 		watched = watchedIdle

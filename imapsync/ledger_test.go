@@ -58,7 +58,7 @@ func (d *den) ledger() (*ledger, error) {
 				Path string
 				UID  uint32
 			}
-			Changes struct{ Flags struct{ Value []string } }
+			Changes struct{ Flags *struct{ Value []string } }
 		}
 		if err := json.Unmarshal(e.Data.(events.Raw), &p); err != nil {
 			return nil, err
@@ -116,7 +116,7 @@ func (d *den) ledger() (*ledger, error) {
 			}
 			if e.Type == events.MessageDeletedType {
 				delete(folder, p.UID)
-			} else if there {
+			} else if there && p.Changes.Flags != nil {
 				folder[p.UID] = told{folder[p.UID].id, strings.Join(p.Changes.Flags.Value, " ")}
 			}
 		}

@@ -252,8 +252,8 @@ func (q *question) askLess(ctx context.Context, uid uint32) ([]Message, error) {
 		poison[uid]++
 		return nil, ferr
 	}
-	if ferr == nil && len(flags.Flags) == 1 {
-		m.Flags, m.FlagsKnown = flags.Flags[0].Flags, flags.Flags[0].Known
+	if f := flags.Flags; ferr == nil && len(f) == 1 {
+		m.Flags, m.FlagsKnown, m.ObjectIDs = f[0].Flags, f[0].Known, f[0].ObjectIDs
 		m.Damaged = append(m.Damaged, "internalDate", "size")
 		return []Message{m}, nil
 	}
@@ -298,9 +298,7 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 		_, known := s.d.record(m.UID)
 		tell := s.d.announces(m.UID)
 		if known && !tell {
-			if m.FlagsKnown {
-				s.d.flags(m.UID, m.Flags)
-			}
+			s.d.flags(&FlagsOf{UID: m.UID, Flags: m.Flags, Known: m.FlagsKnown, ObjectIDs: m.ObjectIDs})
 			continue
 		}
 		if !known && m.UID < s.d.meta.UIDNext && s.d.meta.Baseline != nil && m.UID < s.d.meta.Baseline.Top && !tell {

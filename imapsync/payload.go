@@ -24,18 +24,19 @@ func messageNew(s site, m *Message, a arrival) events.MessageNew {
 		ID: messageID(s.folder.Num, m.UID), UID: m.UID, Path: s.folder.Path,
 		EmailID: m.EmailID, ThreadID: m.ThreadID,
 		Flags:   m.Flags,
+		Labels:  m.Labels,
 		Size:    m.Size,
 		IsList:  m.IsList(),
 		Origin:  originOf(m.InternalDate, a),
 		Subject: m.Subject, MessageID: m.MessageID, InReplyTo: m.InReplyTo, References: m.References,
-		MessageSpecialUse: s.folder.SpecialUse,
+		MessageSpecialUse: roleOf(m, s.folder.SpecialUse),
 		Incomplete:        m.Damaged,
 		DecodeWarnings:    slices.Clone(m.Warnings),
 	}
 	if e.Flags == nil {
 		e.Flags = []string{}
 	}
-	e.SeemsLikeNew = seemsLikeNew(e.Origin, s.folder.SpecialUse)
+	e.SeemsLikeNew = seemsLikeNew(e.Origin, s.folder.SpecialUse, m.Labels)
 	e.Related = a.related
 	if a.waited != nil {
 		e.MissingRetries, e.MissingDelay = a.waited.Tries, missingDelay(a.waited.Tries).Milliseconds()
@@ -186,7 +187,7 @@ func (p *payload) structure(root *message.Part) {
 
 // weight is about how many bytes a messageNew takes in the journal, without encoding it.
 func weight(e *events.MessageNew) int {
-	n := 600 + len(e.Subject) + len(e.MessageID) + len(e.InReplyTo) + 100*len(e.Flags) + 200*len(e.Attachments)
+	n := 600 + len(e.Subject) + len(e.MessageID) + len(e.InReplyTo) + 100*(len(e.Flags)+len(e.Labels)) + 200*len(e.Attachments)
 	for _, r := range e.References {
 		n += len(r) + 4
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,7 +97,10 @@ func tooOld(internalDate, look time.Time) bool {
 	return !internalDate.IsZero() && !look.IsZero() && internalDate.Before(look.Add(-existingAfter))
 }
 
-// seemsLikeNew is true for an arrival outside of the folders that we write ourselves.
-func seemsLikeNew(o events.Origin, specialUse string) bool {
-	return o == events.OriginNew && specialUse != `\Sent` && specialUse != `\Drafts`
+// seemsLikeNew is true for an arrival outside of the folders that we write ourselves, and
+// without their labels.
+func seemsLikeNew(o events.Origin, specialUse string, labels []string) bool {
+	own := func(role string) bool { return role == RoleSent || role == RoleDrafts }
+	return o == events.OriginNew && !own(specialUse) &&
+		!slices.ContainsFunc(labels, func(l string) bool { return own(roleOfLabel(l)) })
 }

@@ -212,7 +212,7 @@ func (w *worker) plan() []string {
 			plan = append(plan, fmt.Sprintf("%s: the server counts %d messages that it does not list; compared every %s", f.Path, f.meta.Skew, short(auditSkewed)))
 		}
 	}
-	return append(plan, w.tierPlan()...)
+	return append(append(plan, w.labelPlan()...), w.tierPlan()...)
 }
 
 // short writes a duration without its zeroes.

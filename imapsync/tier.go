@@ -185,11 +185,11 @@ func (s *step) withoutChanged(ctx context.Context, before uint32, t tier, cause 
 	return false, s.flagWindows(ctx, before)
 }
 
-// askUnknown asks again for messages whose FLAGS did not come (row 29).
+// askUnknown asks again for messages whose FLAGS, or labels, did not come (row 29).
 func (s *step) askUnknown(ctx context.Context, got []FlagsOf) error {
 	var uids []uint32
 	for _, g := range got {
-		if !g.Known {
+		if !g.Known || s.w.info.Gmail && !g.HasLabels {
 			uids = append(uids, g.UID)
 		}
 	}
@@ -218,7 +218,7 @@ func (s *step) frozen(ctx context.Context, before uint32) error {
 	return err
 }
 
-// hidden compares the flags of a set with the state and counts the differences that
+// hidden compares flags and labels of a set with the state and counts the differences that
 // CHANGEDSINCE, asked behind them, does not name: the others have only just come about.
 // An answer that is not whole counts none.
 func (s *step) hidden(ctx context.Context, before uint32, set imap.UIDSet) (n int, err error) {
@@ -233,7 +233,7 @@ func (s *step) hidden(ctx context.Context, before uint32, set imap.UIDSet) (n in
 			if err := s.load(ctx, g.UID); err != nil {
 				return 0, err
 			}
-			if r, ok := s.d.record(g.UID); ok && g.Known && !slices.Equal(r.Flags, g.Flags) {
+			if r, ok := s.d.record(g.UID); ok && differs(&r, &g) {
 				differ = append(differ, g)
 			}
 		}

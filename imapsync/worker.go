@@ -77,6 +77,7 @@ type worker struct {
 	listVersion uint64
 	nextNum     uint32
 	latches     []store.Latch
+	labels      bool // the folders that are labels are not watched
 	replan      bool // the plan has changed and was not yet shown
 
 	open   *folder // the selected folder, while what follows describes it
