@@ -41,11 +41,12 @@ func letter() mail {
 		"4":      "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nBEGIN:VEVENT\r\nUID:u1\r\nSUMMARY:Lunch\r\nDTSTART:20261201T110000Z\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n",
 		"HEADER": "Subject: =?utf-8?q?J=C3=BC?=\r\nX-Team: a\r\nX-Team: b\r\n\r\n",
 	}
-	raw := parts["HEADER"][:len(parts["HEADER"])-2] + "Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+	var raw strings.Builder
+	raw.WriteString(parts["HEADER"][:len(parts["HEADER"])-2] + "Content-Type: multipart/mixed; boundary=b\r\n\r\n")
 	for i, head := range []string{"text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable", "text/html", "application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: base64", "text/calendar"} {
-		raw += "--b\r\nContent-Type: " + head + "\r\n\r\n" + parts[strconv.Itoa(i+1)] + "\r\n"
+		raw.WriteString("--b\r\nContent-Type: " + head + "\r\n\r\n" + parts[strconv.Itoa(i+1)] + "\r\n")
 	}
-	parts[""] = raw + "--b--\r\n"
+	parts[""] = raw.String() + "--b--\r\n"
 	file := leaf("3", "application/pdf", "base64", parts["3"])
 	file.Filename = "a.pdf"
 	return mail{&message.Part{Type: "multipart/mixed", Children: []*message.Part{

@@ -65,14 +65,6 @@ type actor struct {
 	everLied bool
 }
 
-func (a *actor) folders() []string {
-	t, err := a.box.Truth(context.Background())
-	if err != nil {
-		panic(err)
-	}
-	return slices.Sorted(maps.Keys(t))
-}
-
 // pick chooses a folder and the UIDs in it.
 func (a *actor) pick(n uint16) (string, []uint32) {
 	t, err := a.box.Truth(context.Background())

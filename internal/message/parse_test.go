@@ -109,12 +109,12 @@ var hostile = map[string]func(n int) []byte{
 		return []byte(b.String())
 	},
 	"boundaries that are none": func(n int) []byte {
-		head := ""
+		var head strings.Builder
 		for i := range MaxDepth {
 			name := strings.Repeat("b", 60) + string(rune('A'+i))
-			head += "Content-Type: multipart/mixed; boundary=" + name + "\n\n--" + name + "\n"
+			head.WriteString("Content-Type: multipart/mixed; boundary=" + name + "\n\n--" + name + "\n")
 		}
-		return []byte(head + strings.Repeat("--"+strings.Repeat("b", 61)+"\n", n/64))
+		return []byte(head.String() + strings.Repeat("--"+strings.Repeat("b", 61)+"\n", n/64))
 	},
 	"continuations": func(n int) []byte { return []byte("Subject: x\n" + strings.Repeat(" y\n", n/3)) },
 	"fields":        func(n int) []byte { return []byte(strings.Repeat("a: b\n", n/5)) },
