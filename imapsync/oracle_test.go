@@ -51,11 +51,18 @@ func steps() (n int, long bool) {
 // events folded up are the server's folders, and so is the state.
 func TestOracle(t *testing.T) {
 	n, _ := steps()
+	const deedsEach, dialectsEach = 50, 2
+	was := flag.Lookup("rapid.checks").Value.String()
+	if err := flag.Set("rapid.checks", strconv.Itoa(n/deedsEach/dialectsEach)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = flag.Set("rapid.checks", was) })
 	for tier, dialects := range peers {
 		for _, dialect := range dialects {
 			t.Run(tier+"/"+dialect.Name, func(t *testing.T) {
+				t.Parallel()
 				done := 0
-				within(t, n/50/len(dialects), func(rt *rapid.T) {
+				rapid.Check(t, func(rt *rapid.T) {
 					h := historyGen.Draw(rt, "history")
 					done += len(h)
 					if err := happens(t, dialect, h, nil); err != nil {
@@ -66,17 +73,6 @@ func TestOracle(t *testing.T) {
 			})
 		}
 	}
-}
-
-// within runs a property some times. Only one test at a time sets how often.
-func within(t *testing.T, checks int, f func(*rapid.T)) {
-	t.Helper()
-	was := flag.Lookup("rapid.checks").Value.String()
-	if err := flag.Set("rapid.checks", strconv.Itoa(checks)); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = flag.Set("rapid.checks", was) }()
-	rapid.Check(t, f)
 }
 
 // plant changes the engine under test into one with a mistake in it; nil leaves it right.

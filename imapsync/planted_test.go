@@ -33,6 +33,7 @@ func TestOracle_finds_planted_mistakes(t *testing.T) {
 		"state and events in two commits": {imaptest.T1(), plant{store: func(s Store) Store { return &twoCommits{Store: s} }}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			deeds := 0
 			for seed := 0; deeds < 10_000; seed++ {
 				h := historyGen.Example(seed)
