@@ -74,7 +74,7 @@ func TestMeta(t *testing.T) {
 	fill(v, "")
 	e := Meta(Event{Type: MessageNewType, Data: m})
 	want := withoutContent(m)
-	want.Headers = nil
+	want.Headers, want.Labels = nil, m.Labels
 	if diff := cmp.Diff(want, e.Data); diff != "" {
 		t.Error(diff)
 	}
