@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,19 +162,22 @@ func TestModSeqLag_changes_that_can_be_read_later_are_seen(t *testing.T) {
 		d.profiles = `{"default": {"modseqLag": true}}`
 		d.started()
 		d.pass(3 * time.Minute)
-		hide := true
-		d.srv.lie = func(got Delta) (Delta, error) {
-			if hide {
-				got.Flags = nil
+		var hide atomic.Bool
+		hide.Store(true)
+		d.srv.act(func() {
+			d.srv.lie = func(got Delta) (Delta, error) {
+				if hide.Load() {
+					got.Flags = nil
+				}
+				return got, nil
 			}
-			return got, nil
-		}
+		})
 		d.srv.flag("Archive", 9, `\Seen`)
 		for d.srv.asked() == nil {
 			d.pass(5 * time.Second)
 		}
 		d.expect()
-		hide = false
+		hide.Store(false)
 		d.pass(2 * time.Minute)
 		d.expect(`messageUpdated Archive \Seen`)
 		d.srv.asked()

@@ -172,6 +172,7 @@ func (c *Courier) User(name, pass string) *CourierUser {
 	if err := u.driver.do(context.Background(), "INBOX", func(*imapclient.Client) error { return nil }); err != nil {
 		c.t.Fatalf("courier: %v", err)
 	}
+	u.Disconnect()
 	return u
 }
 
