@@ -128,7 +128,7 @@ func newWorld(t *testing.T, dialect imaptest.Dialect, p *plant) *world {
 	// would be all that is done.
 	w.cfg = Config{LeaseTTL: 24 * time.Hour, RenewInterval: time.Hour, Reconcile: 15 * time.Minute, AliveInterval: 15 * time.Minute}
 	w.log = io.Discard
-	if testing.Verbose() {
+	if os.Getenv("POSTRIDER_MODEL_LOG") != "" {
 		w.log = t.Output()
 	}
 	dialer := NewDialer(DialerOptions{AllowPlaintext: true, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -175,7 +175,7 @@ func (w *world) hook(c imaptest.ModelCommand) imaptest.Act {
 	if c.Name == "LOGIN" || c.Name == "" {
 		return imaptest.Act{}
 	}
-	if testing.Verbose() {
+	if os.Getenv("POSTRIDER_MODEL_LOG") != "" {
 		w.t.Logf("%s C%d %s %s (%s)", time.Now().Format("15:04:05.000"), c.Session, c.Name, c.Args, c.Folder)
 	}
 	w.mu.Lock()
