@@ -32,6 +32,7 @@ func (d *den) ledger() (*ledger, error) {
 	}
 	ids := map[events.ID]bool{}
 	renamed, silenced := map[string]map[uint32]told{}, map[string]bool{}
+	missing := map[string]bool{} // told of by messageMissing alone
 	seq := uint64(0)
 	for e, err := range d.st.Journal(d.t.Context(), denAccount, 0) {
 		if err != nil {
@@ -108,9 +109,11 @@ func (d *den) ledger() (*ledger, error) {
 			l.folders[e.Path], l.silent[e.Path] = l.folders[p.PreviousPath], l.silent[p.PreviousPath]
 			delete(l.folders, p.PreviousPath)
 			delete(l.silent, p.PreviousPath)
+		case events.MessageMissingType:
+			missing[fmt.Sprint(e.Path, " ", p.UID)] = true
 		case events.MessageUpdatedType, events.MessageDeletedType:
 			// What was there before the account may go before it could be announced.
-			early := p.UID <= d.early[e.Path]
+			early := p.UID <= d.early[e.Path] || missing[fmt.Sprint(e.Path, " ", p.UID)]
 			if !there && !early && !l.silent[e.Path] && !l.silent["*"] {
 				return nil, fmt.Errorf("seq %d: %s of UID %d of %s, which was not told of", e.Seq, e.Type, p.UID, e.Path)
 			}

@@ -14,7 +14,7 @@ import (
 // find each. A test that could not would prove nothing.
 func TestOracle_finds_planted_mistakes(t *testing.T) {
 	if _, long := steps(); !long {
-		t.Skip("long: make model, which CI runs too")
+		t.Skip("long: make model")
 	}
 	for name, x := range map[string]struct {
 		dialect imaptest.Dialect
