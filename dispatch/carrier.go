@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/internal/carrier"
 	"github.com/postrider/postrider/store"
 )
 
@@ -35,9 +36,8 @@ type payloadRoute struct {
 }
 
 const (
-	maxPayloadEvent = 8 << 10   // an event beyond it is left out of the task
-	maxCarrierRetry = 1_000_000 // asynq must never be the one to give up
-	enqueuers       = 16        // one by one the relay would be the bottleneck
+	maxPayloadEvent = 8 << 10 // an event beyond it is left out of the task
+	enqueuers       = 16      // one by one the relay would be the bottleneck
 )
 
 // carriers makes asynq tasks for lanes that were released. It is safe for concurrent use.
@@ -121,11 +121,11 @@ func (c *carriers) enqueue(ctx context.Context, r store.Route, p payload, due ti
 		return fmt.Errorf("task of lane %s: %w", p.Lane, err)
 	}
 	opts := []asynq.Option{
-		asynq.Queue(Queue), asynq.MaxRetry(maxCarrierRetry), asynq.Timeout(2*r.Timeout + 30*time.Second),
+		asynq.Queue(Queue), asynq.MaxRetry(carrier.MaxRetry), asynq.Timeout(2*r.Timeout + 30*time.Second),
 		asynq.TaskID(r.ID + "/" + string(p.Lane) + "/" + p.Carrier), asynq.Retention(c.cfg.KeepCompleted),
 	}
 	if !due.IsZero() {
-		opts = append(opts, asynq.ProcessAt(carryAt(due)))
+		opts = append(opts, asynq.ProcessAt(carrier.At(due)))
 	}
 	_, err = c.client.EnqueueContext(ctx, asynq.NewTask(TaskType, b), opts...)
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/postrider/postrider/internal/carrier"
 	"github.com/postrider/postrider/store"
 )
 
@@ -34,24 +35,6 @@ type Deliverer struct {
 	draining atomic.Bool
 }
 
-// retryError asks asynq to bring the task back at a time. Its text is what asynqmon
-// shows under Retry.
-type retryError struct {
-	due  time.Time
-	text string
-}
-
-func (e *retryError) Error() string { return e.text }
-
-// retryDelay is asynq's RetryDelayFunc. An error that is not ours means that the task
-// could not be done at all: the sweeper gives its lane another one meanwhile.
-func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
-	if re, ok := errors.AsType[*retryError](err); ok {
-		return max(0, time.Until(carryAt(re.due)))
-	}
-	return min(time.Duration(n+1)*5*time.Second, time.Minute)
-}
-
 // ProcessTask implements asynq.Handler. It may be run twice, or for a lane that another
 // task carries by now: it trusts only what the lane's scripts confirm.
 func (d *Deliverer) ProcessTask(ctx context.Context, t *asynq.Task) (err error) {
@@ -67,7 +50,7 @@ func (d *Deliverer) ProcessTask(ctx context.Context, t *asynq.Task) (err error) 
 		return fmt.Errorf("task payload: %w: %w", err, asynq.SkipRetry)
 	}
 	err = d.carry(ctx, p)
-	if _, ok := errors.AsType[*retryError](err); err != nil && !ok && !errors.Is(err, asynq.SkipRetry) && ctx.Err() == nil {
+	if err != nil && !carrier.Ours(err) && ctx.Err() == nil {
 		d.log.Warn("lane not served", "route", p.Route.ID, "lane", p.Lane, "err", err)
 	}
 	return err
@@ -141,7 +124,7 @@ func (h *haul) run(ctx context.Context, late store.Lane) error {
 	h.finish(ctx, turn.LaneReply)
 	switch turn.Status {
 	case store.LaneEarly:
-		return &retryError{time.Now().Add(turn.Pace), "not due yet"}
+		return &carrier.Later{Due: time.Now().Add(turn.Pace), Text: "not due yet"}
 	case store.LaneRun:
 	default:
 		return nil
@@ -161,7 +144,7 @@ func (h *haul) run(ctx context.Context, late store.Lane) error {
 			if h.draining.Load() || ctx.Err() != nil {
 				return h.giveBack(ctx, nil)
 			}
-			if err := pause(ctx, turn.Pace); err != nil {
+			if err := carrier.Pause(ctx, turn.Pace); err != nil {
 				return h.giveBack(ctx, nil)
 			}
 			next, over, err := h.deliver(ctx, &parcels[i], i == len(parcels)-1)
@@ -392,20 +375,6 @@ func again[T any](ctx context.Context, c *core, lease time.Duration, write func(
 			}
 			return v, err
 		}
-		_ = pause(ctx, wait)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+		_ = carrier.Pause(ctx, wait)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/internal/carrier"
 	"github.com/postrider/postrider/store"
 )
 
@@ -153,12 +154,12 @@ func (h *haul) conclude(ctx context.Context, c *parcel, f store.FailedDelivery, 
 		h.m.late.Inc()
 	}
 	due := time.Now().Add(rep.Delay)
-	text := fmt.Sprintf("%s · attempt %d · next %s", f.Message, rec.Attempts, carryAt(due).UTC().Format(time.TimeOnly+"Z"))
+	text := fmt.Sprintf("%s · attempt %d · next %s", f.Message, rec.Attempts, carrier.At(due).UTC().Format(time.TimeOnly+"Z"))
 	if len(x.body) > 0 {
 		text += " · " + oneLine(redact(string(x.body), h.secrets), shownError)
 	}
 	if f.Own {
-		return &retryError{due, text}
+		return &carrier.Later{Due: due, Text: text}
 	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 	defer stop()

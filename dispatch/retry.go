@@ -50,12 +50,3 @@ func join(schedule []time.Duration, used time.Duration) (next int, delay time.Du
 func jitter(d time.Duration, r float64) time.Duration {
 	return d + min(time.Duration(float64(d)*r/10), maxJitter)
 }
-
-// carryAt is when asynq is to bring a task back: it keeps whole seconds and cuts the rest
-// off, so a due time is rounded up, or the try would be early.
-func carryAt(due time.Time) time.Time {
-	if t := due.Truncate(time.Second); !t.Equal(due) {
-		return t.Add(time.Second)
-	}
-	return due
-}

@@ -191,16 +191,6 @@ func TestJitter(t *testing.T) {
 	}
 }
 
-func TestCarryAt(t *testing.T) {
-	whole := time.Unix(1795335302, 0)
-	if got := carryAt(whole); !got.Equal(whole) {
-		t.Error(got)
-	}
-	if got := carryAt(whole.Add(time.Millisecond)); !got.Equal(whole.Add(time.Second)) {
-		t.Error(got)
-	}
-}
-
 func TestPartner(t *testing.T) {
 	head := store.Pointer{Event: "messageNew"}
 	a, b := store.Pointer{Event: "messageNew"}, store.Pointer{Event: "messageDeleted"}

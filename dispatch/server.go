@@ -3,11 +3,12 @@ package dispatch
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/postrider/postrider/internal/carrier"
 )
 
 const (
@@ -33,9 +34,9 @@ func newServer(c *core, rdb redis.UniversalClient, d *Deliverer) *Server {
 		BaseContext:              func() context.Context { return s.ctx },
 		TaskCheckInterval:        c.cfg.TaskCheck,
 		DelayedTaskCheckInterval: c.cfg.DelayedCheck,
-		RetryDelayFunc:           retryDelay,
+		RetryDelayFunc:           carrier.RetryDelay,
 		ShutdownTimeout:          stopping,
-		Logger:                   asynqLog{c.log},
+		Logger:                   carrier.Log{To: c.log},
 		LogLevel:                 asynq.WarnLevel,
 	})
 	return s
@@ -63,16 +64,3 @@ func (s *Server) Shutdown() {
 		s.core.log.Debug("retire", "err", err)
 	}
 }
-
-// asynqLog passes asynq's words on. It warns of every retry, which is no news to us: what
-// it says below error is debug.
-type asynqLog struct{ log *slog.Logger }
-
-func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq", "msg", fmt.Sprint(args...)) }
-func (l asynqLog) Info(args ...any)  { l.log.Debug("asynq", "msg", fmt.Sprint(args...)) }
-func (l asynqLog) Warn(args ...any)  { l.log.Debug("asynq", "msg", fmt.Sprint(args...)) }
-func (l asynqLog) Error(args ...any) { l.log.Error("asynq", "err", fmt.Sprint(args...)) }
-
-// Fatal is never called by the parts of asynq we use; ending the program is not its
-// business.
-func (l asynqLog) Fatal(args ...any) { l.log.Error("asynq", "err", fmt.Sprint(args...)) }
