@@ -26,6 +26,13 @@ type Account struct {
 	Metadata json.RawMessage // the caller's object, given back; nil = none
 	Override Override        // settings of this account alone
 
+	SMTP             *Server    // submission server; nil: sends through gateways alone
+	SMTPEHLOName     string     // what to greet it with; "" = the installation's
+	Copy             *bool      // whether sent mail is copied into the Sent folder; nil = as the provider needs it
+	SendLimits       SendLimits // override the provider's
+	Aliases          []string   // its own addresses beside Email
+	Locale, Timezone string     // of texts made for it, like the line above a quoted message; "" = the installation's
+
 	NotifyFrom time.Time // first look: announce what arrived at or after it
 	Paused     *Pause    // nil: watched
 
@@ -36,7 +43,8 @@ type Account struct {
 	Deleted time.Time // zero, or when it was deleted: then only ID, Webhooks, Headers, Epoch are there
 }
 
-// Server is a mail server and how to log in.
+// Server is a mail server and how to log in. A submission server may have no User: it trusts
+// the network that we come from.
 type Server struct {
 	Host     string `json:"host"`
 	Port     int    `json:"port"`
@@ -91,6 +99,16 @@ type Override struct {
 	StoreIdentity *string `json:"storeIdentity,omitempty"` // one of the Identity…
 
 	ContentOverride
+}
+
+// SendLimits bound what an account sends. nil = as the provider's profile says, 0 = none.
+type SendLimits struct {
+	PerMinute        *int `json:"perMinute,omitempty"` // messages
+	PerHour          *int `json:"perHour,omitempty"`
+	PerDay           *int `json:"perDay,omitempty"`
+	RecipientsPerDay *int `json:"recipientsPerDay,omitempty"`
+	MaxConnections   *int `json:"maxConnections,omitempty"` // transactions at once, in all processes; 1 at least
+	MinInterval      *int `json:"minInterval,omitempty"`    // ms from one transaction to the next
 }
 
 // Watchable says whether a worker should hold the account.

@@ -50,6 +50,9 @@
 //	{settings}              hash    setting -> JSON, secrets sealed                    none: source of truth
 //	{settings}:keycheck     string  a text sealed at first start                       none
 //	{tokens}                hash    SHA-256 of the value -> Token                      none: source of truth
+//	{gateways}              hash    id -> gateway record, secrets sealed               none: source of truth
+//	{gateways}:use          hash    n:ID at:ID e:ID eAt:ID, see GatewayUse             none
+//	{gateways}:gone:ID      string  it was deleted                                     24 h
 //	{procs}                 zset    process -> end of its heartbeat in ms              swept by heartbeats
 //	{ping}                  string  written and read by readiness                      1 min
 //	hints                   channel "f:NN" new feed entries, "a:ID" look again         –

@@ -51,8 +51,11 @@ func (k keys) blocks(id AccountID, num uint32) string {
 	return k.ofAccount(id, "b:"+strconv.FormatUint(uint64(num), 10))
 }
 
-func (k keys) settings() string { return k.prefix + "{settings}" }
-func (k keys) tokens() string   { return k.prefix + "{tokens}" }
-func (k keys) procs() string    { return k.prefix + "{procs}" }
-func (k keys) hints() string    { return k.prefix + "hints" }
-func (k keys) keyCheck() string { return k.prefix + "{settings}:keycheck" }
+func (k keys) settings() string             { return k.prefix + "{settings}" }
+func (k keys) tokens() string               { return k.prefix + "{tokens}" }
+func (k keys) gateways() string             { return k.prefix + "{gateways}" }
+func (k keys) gatewayUse() string           { return k.prefix + "{gateways}:use" }
+func (k keys) gatewayGone(id string) string { return k.prefix + "{gateways}:gone:" + id }
+func (k keys) procs() string                { return k.prefix + "{procs}" }
+func (k keys) hints() string                { return k.prefix + "hints" }
+func (k keys) keyCheck() string             { return k.prefix + "{settings}:keycheck" }

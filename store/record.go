@@ -22,6 +22,14 @@ type record struct {
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 	Override Override        `json:"override,omitzero"`
 
+	SMTP         *serverRecord `json:"smtp,omitempty"`
+	SMTPEHLOName string        `json:"smtpEhloName,omitempty"`
+	Copy         *bool         `json:"copy,omitempty"`
+	SendLimits   SendLimits    `json:"sendLimits,omitzero"`
+	Aliases      []string      `json:"aliases,omitempty"`
+	Locale       string        `json:"locale,omitempty"`
+	Timezone     string        `json:"tz,omitempty"`
+
 	NotifyFrom time.Time `json:"notifyFrom,omitzero"`
 	Paused     *Pause    `json:"paused,omitempty"`
 
@@ -50,12 +58,9 @@ func (s *Store) seal(a Account) ([]byte, error) {
 		Name: a.Name, Email: a.Email, Paths: a.Paths, Live: a.Live, Logs: a.Logs, Metadata: a.Metadata, Override: a.Override,
 		Webhooks: put("webhooks", a.Webhooks), NotifyFrom: a.NotifyFrom, Paused: a.Paused,
 		Version: a.Version, Epoch: a.Epoch, Created: a.Created, Updated: a.Updated, Deleted: a.Deleted,
-	}
-	if a.IMAP != nil {
-		r.IMAP = &serverRecord{
-			Server: *a.IMAP,
-			Pass:   put("imap.pass", a.IMAP.Pass), AccessToken: put("imap.accessToken", a.IMAP.AccessToken),
-		}
+		IMAP: s.sealServer(string(a.ID), "imap", a.IMAP),
+		SMTP: s.sealServer(string(a.ID), "smtp", a.SMTP), SMTPEHLOName: a.SMTPEHLOName, Copy: a.Copy, SendLimits: a.SendLimits,
+		Aliases: a.Aliases, Locale: a.Locale, Timezone: a.Timezone,
 	}
 	for _, h := range a.Headers {
 		r.Headers = append(r.Headers, headerRecord{h.Key, put("headers."+h.Key, h.Value)})
@@ -77,21 +82,18 @@ func (s *Store) unseal(id AccountID, b []byte) (Account, error) {
 	a := Account{
 		ID: id, Name: r.Name, Email: r.Email, Paths: r.Paths, Live: r.Live, Logs: r.Logs, Metadata: r.Metadata, Override: r.Override,
 		NotifyFrom: r.NotifyFrom, Paused: r.Paused,
+		SMTPEHLOName: r.SMTPEHLOName, Copy: r.Copy, SendLimits: r.SendLimits, Aliases: r.Aliases, Locale: r.Locale, Timezone: r.Timezone,
 		Version: r.Version, Epoch: r.Epoch, Created: r.Created, Updated: r.Updated, Deleted: r.Deleted,
 	}
 	var err error
 	if a.Webhooks, err = s.ring.Open(r.Webhooks, string(id), "webhooks"); err != nil {
 		return fail(err)
 	}
-	if r.IMAP != nil {
-		srv := r.IMAP.Server
-		if srv.Pass, err = s.ring.Open(r.IMAP.Pass, string(id), "imap.pass"); err != nil {
-			return fail(err)
-		}
-		if srv.AccessToken, err = s.ring.Open(r.IMAP.AccessToken, string(id), "imap.accessToken"); err != nil {
-			return fail(err)
-		}
-		a.IMAP = &srv
+	if a.IMAP, err = s.openServer(string(id), "imap", r.IMAP); err != nil {
+		return fail(err)
+	}
+	if a.SMTP, err = s.openServer(string(id), "smtp", r.SMTP); err != nil {
+		return fail(err)
 	}
 	for _, h := range r.Headers {
 		v, err := s.ring.Open(h.Value, string(id), "headers."+h.Key)
@@ -101,4 +103,32 @@ func (s *Store) unseal(id AccountID, b []byte) (Account, error) {
 		a.Headers = append(a.Headers, Header{h.Key, v})
 	}
 	return a, nil
+}
+
+// sealServer is the stored form of a server, or nil; owner and field are what its secrets
+// are bound to.
+func (s *Store) sealServer(owner, field string, srv *Server) *serverRecord {
+	if srv == nil {
+		return nil
+	}
+	return &serverRecord{
+		Server: *srv,
+		Pass:   s.ring.Seal(srv.Pass, owner, field+".pass"), AccessToken: s.ring.Seal(srv.AccessToken, owner, field+".accessToken"),
+	}
+}
+
+// openServer reads it.
+func (s *Store) openServer(owner, field string, r *serverRecord) (*Server, error) {
+	if r == nil {
+		return nil, nil
+	}
+	srv := r.Server
+	var err error
+	if srv.Pass, err = s.ring.Open(r.Pass, owner, field+".pass"); err != nil {
+		return nil, err
+	}
+	if srv.AccessToken, err = s.ring.Open(r.AccessToken, owner, field+".accessToken"); err != nil {
+		return nil, err
+	}
+	return &srv, nil
 }
