@@ -89,6 +89,9 @@ func fill(v reflect.Value, name string) {
 	case reflect.TypeFor[Time]():
 		v.Set(reflect.ValueOf(at))
 		return
+	case reflect.TypeFor[json.RawMessage]():
+		v.SetBytes([]byte(`{"tenant":"<acme>"}`))
+		return
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -152,8 +155,35 @@ var examples = map[Type]Payload{
 		Reason: "uidValidityChange", Messages: 912, Matched: 910, Announced: 2,
 	},
 	MailboxDeletedType: MailboxDeleted{Folder: Folder{"Projects/Süd", "Süd", ""}, Messages: 41},
-	WebhookPausedType:  WebhookPaused{Route: Route{"whr_crm", "CRM"}, Reason: "failures", Failures: 100},
+	MessageQueuedType:  MessageQueued{Delivery: offer("offer"), Source: "api"},
+	MessageSentType: MessageSent{
+		Delivery: offer(""), Response: "250 2.0.0 Ok: queued as 4D1F0A", Attempt: 1, DurationMS: 812, Secure: true,
+	},
+	MessageDeliveryErrorType: MessageDeliveryError{
+		Delivery: offer(""), Error: "451 4.7.1 Greylisted", ErrorCode: "EENVELOPE", SMTPResponse: "451 4.7.1 Greylisted",
+		SMTPResponseCode: 451, SMTPCommand: "RCPT TO",
+		Job: Job{ID: "01kf2v7q3m8w5x9d4e6r1t0yza", Attempt: 1, Attempts: 10, NextAttempt: TimeOrFalse{TimeOf(at.Add(304_583 * time.Millisecond))}},
+	},
+	MessageFailedType: MessageFailed{
+		Delivery: offer(""), Error: "550 5.1.1 No such user", Reason: "refused", SMTPResponse: "550 5.1.1 No such user", SMTPResponseCode: 550, Attempts: 1,
+	},
+	MessageHeldType: MessageHeld{Delivery: offer(""), Reason: "sendLimit", Until: new(hour(9)), Attempt: 1},
+	SendLimitApproachingType: SendLimitApproaching{SendLimit{
+		LimitName: "perDay", Unit: "messages", Volume: 450, Limit: 500, Window: Window{hour(0), hour(24)},
+	}},
+	WebhookPausedType: WebhookPaused{Route: Route{"whr_crm", "CRM"}, Reason: "failures", Failures: 100},
 }
+
+// offer is the submission of the documentation's examples.
+func offer(tag string) Delivery {
+	return Delivery{
+		QueueID: "01kf2v7q3m8w5x9d4e6r1t0yza", MessageID: "<of.7@example.com>", Tag: tag,
+		Envelope: Envelope{From: "sales@example.com", To: []string{"ada@example.net"}},
+	}
+}
+
+// hour is a full hour of the day of all golden events.
+func hour(n int) Time { return Time{at.Truncate(24 * time.Hour).Add(time.Duration(n) * time.Hour)} }
 
 // What a version has sent is sent by all later ones: a golden file is added, never edited.
 func TestGolden(t *testing.T) {

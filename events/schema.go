@@ -1,6 +1,7 @@
 package events
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"strings"
@@ -72,6 +73,10 @@ func schemaOf(t reflect.Type) object {
 	switch t {
 	case reflect.TypeFor[Time]():
 		return timeSchema()
+	case reflect.TypeFor[TimeOrFalse]():
+		return object{{"anyOf", []object{timeSchema(), {{"const", false}}}}}
+	case reflect.TypeFor[json.RawMessage]():
+		return object{{"type", "object"}}
 	case reflect.TypeFor[Role](), reflect.TypeFor[UIDValidity]():
 		return object{{"anyOf", []object{{{"type", "string"}, {"minLength", 1}}, {{"const", false}}}}}
 	}

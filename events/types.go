@@ -12,6 +12,12 @@ const (
 	MessageMovedType   Type = "messageMoved"
 	MessageMissingType Type = "messageMissing"
 
+	MessageQueuedType        Type = "messageQueued"
+	MessageSentType          Type = "messageSent"
+	MessageDeliveryErrorType Type = "messageDeliveryError"
+	MessageFailedType        Type = "messageFailed"
+	MessageHeldType          Type = "messageHeld"
+
 	MailboxNewType       Type = "mailboxNew"
 	MailboxDeletedType   Type = "mailboxDeleted"
 	MailboxRenamedType   Type = "mailboxRenamed"
@@ -30,6 +36,9 @@ const (
 	AuthenticationSuccessType Type = "authenticationSuccess"
 	AuthenticationErrorType   Type = "authenticationError"
 	ConnectErrorType          Type = "connectError"
+
+	SendLimitApproachingType Type = "sendLimitApproaching"
+	SendLimitExceededType    Type = "sendLimitExceeded"
 
 	WebhookFailingType     Type = "webhookFailing"
 	WebhookPausedType      Type = "webhookPaused"
