@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/egress"
+	"github.com/postrider/postrider/internal/tlsconf"
 )
 
 // ErrorKind says what became of a command or a connection.
@@ -267,7 +268,7 @@ func classifyTLS(e *Error, f *Fault) {
 		record  tls.RecordHeaderError
 	)
 	switch err := e.Err; {
-	case errors.Is(err, errPin):
+	case errors.Is(err, tlsconf.ErrPin):
 		f.Code, f.Response = "CERT_NOT_PINNED", "certificate is not the pinned one"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		f.Code, f.Response, f.Action = "CERT_HAS_EXPIRED", "certificate has expired", "The mail server's certificate has expired; its operator has to renew it."

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/egress"
+	"github.com/postrider/postrider/internal/tlsconf"
 	"github.com/postrider/postrider/store"
 )
 
@@ -112,7 +113,7 @@ func TestClassify(t *testing.T) {
 		{"not valid", handshake(x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}), FaultTLS, "tls", "CERT_INVALID", "tls", 0},
 		{"other name", handshake(&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}}), FaultTLS, "tls", "CERT_NAME_MISMATCH", "tls", 0},
 		{"unknown authority", handshake(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}), FaultTLS, "tls", "CERT_UNKNOWN_AUTHORITY", "tls", 0},
-		{"pin", handshake(errPin), FaultTLS, "tls", "CERT_NOT_PINNED", "tls", 0},
+		{"pin", handshake(tlsconf.ErrPin), FaultTLS, "tls", "CERT_NOT_PINNED", "tls", 0},
 		{"no tls there", handshake(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), FaultTLS, "tls", "TLS_NOT_SPOKEN", "tls", 0},
 		{"silent in the handshake", handshake(context.DeadlineExceeded), FaultTLS, "tls", "TLS_HANDSHAKE", "tls", 0},
 		{"old protocol", handshake(errors.New("tls: protocol version not supported")), FaultTLS, "tls", "TLS_HANDSHAKE", "tls", 0},

@@ -2,17 +2,13 @@ package imapsync
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 
 	"github.com/postrider/postrider/imapsync/wire"
+	"github.com/postrider/postrider/internal/tlsconf"
 	"github.com/postrider/postrider/store"
 )
 
@@ -122,8 +118,8 @@ const (
 
 // tlsConfig judges the server's certificate as the account says; nil = no TLS at all.
 func (d *Dialer) tlsConfig(s store.Server) (*tls.Config, error) {
-	refuse := func(code, format string, args ...any) error {
-		return &Error{Kind: ErrConfig, Stage: StageTLS, Code: code, Text: fmt.Sprintf(format, args...)}
+	refuse := func(code, text string) error {
+		return &Error{Kind: ErrConfig, Stage: StageTLS, Code: code, Text: text}
 	}
 	if s.Plaintext && !s.Secure {
 		if !d.o.AllowPlaintext {
@@ -131,64 +127,11 @@ func (d *Dialer) tlsConfig(s store.Server) (*tls.Config, error) {
 		}
 		return nil, nil
 	}
-	cfg := &tls.Config{ServerName: s.Host, MinVersion: tls.VersionTLS12}
-	if s.TLS.ServerName != "" {
-		cfg.ServerName = s.TLS.ServerName
-	}
-	switch s.TLS.MinVersion {
-	case "", "1.2":
-	case "1.3":
-		cfg.MinVersion = tls.VersionTLS13
-	default:
-		return nil, refuse(codeTLSSettings, "tls.minVersion %q is not known", s.TLS.MinVersion)
-	}
-	if s.TLS.CA != "" {
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM([]byte(s.TLS.CA)) {
-			return nil, refuse(codeTLSSettings, "tls.ca holds no certificate")
-		}
-	}
-	if s.TLS.InsecureSkipVerify {
-		if !d.o.AllowInsecureTLS {
-			return nil, refuse(codeInsecureTLS, "unchecked certificates are not allowed here")
-		}
-		cfg.InsecureSkipVerify = true
-	}
-	if len(s.TLS.Pin) > 0 {
-		verifyPins(cfg, s.TLS.Pin)
+	cfg, err := tlsconf.Client(s.Host, tlsconf.Settings(s.TLS), d.o.AllowInsecureTLS)
+	if errors.Is(err, tlsconf.ErrInsecure) {
+		return nil, refuse(codeInsecureTLS, err.Error())
+	} else if err != nil {
+		return nil, refuse(codeTLSSettings, err.Error())
 	}
 	return cfg, nil
 }
-
-// verifyPins accepts a certificate whose own key is pinned, whoever signed it, else a
-// valid chain with a pinned key in it.
-func verifyPins(cfg *tls.Config, pins []string) {
-	roots := cfg.RootCAs
-	cfg.InsecureSkipVerify = true // the verification is below
-	cfg.VerifyConnection = func(st tls.ConnectionState) error {
-		pinned := func(c *x509.Certificate) bool {
-			sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-			return slices.Contains(pins, base64.StdEncoding.EncodeToString(sum[:]))
-		}
-		leaf := st.PeerCertificates[0]
-		if pinned(leaf) {
-			return nil
-		}
-		opts := x509.VerifyOptions{Roots: roots, DNSName: st.ServerName, Intermediates: x509.NewCertPool()}
-		for _, c := range st.PeerCertificates[1:] {
-			opts.Intermediates.AddCert(c)
-		}
-		chains, err := leaf.Verify(opts)
-		if err != nil {
-			return err
-		}
-		for _, chain := range chains {
-			if slices.ContainsFunc(chain, pinned) {
-				return nil
-			}
-		}
-		return errPin
-	}
-}
-
-var errPin = errors.New("certificate is not the pinned one")
