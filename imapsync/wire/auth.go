@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -26,6 +25,37 @@ func (Credentials) String() string { return "redacted" }
 
 // GoString implements fmt.GoStringer.
 func (Credentials) GoString() string { return "redacted" }
+
+// discreetly logs in by f. Some servers repeat in a refusal what they refuse: neither the
+// error nor the trace tells it.
+func (c *Conn) discreetly(a Credentials, f func() error) error {
+	var pairs []string
+	for _, s := range []string{a.Token, a.Pass} {
+		if len(s) < 4 {
+			continue // it would make texts unreadable, and stands in some of them by chance
+		}
+		plain := base64.StdEncoding.EncodeToString([]byte(a.Identity + "\x00" + a.User + "\x00" + s))
+		pairs = append(pairs, plain, "***", s, "***", base64.StdEncoding.EncodeToString([]byte(s)), "***")
+	}
+	hide := strings.NewReplacer(pairs...)
+	if c.trace != nil {
+		c.trace.hide = hide
+		defer func() { c.trace.hide = nil }()
+	}
+	err := f()
+	for e, ok := errors.AsType[*Error](err); ok; e, ok = errors.AsType[*Error](e.Err) {
+		e.Text, e.CodeText = hide.Replace(e.Text), hide.Replace(e.CodeText)
+		if told, ok := e.Err.(challenge); ok {
+			e.Err = challenge(hide.Replace(string(told)))
+		}
+	}
+	return err
+}
+
+// challenge is what a server said of a refused token.
+type challenge string
+
+func (c challenge) Error() string { return "server's challenge: " + string(c) }
 
 // login authenticates with what there is. Its error is of Kind Auth when the server
 // refused, Refused when nothing was sent.
@@ -155,7 +185,7 @@ func (c *Conn) authenticate(ctx context.Context, m sasl.Client) error {
 	}
 	_, err = k.run(ctx)
 	if e, ok := errors.AsType[*Error](err); ok && told != "" && e.Status != "" {
-		e.Err = fmt.Errorf("server's challenge: %s", told)
+		e.Err = challenge(told)
 	}
 	return err
 }

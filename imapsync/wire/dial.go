@@ -125,7 +125,7 @@ func (c *Conn) start(ctx context.Context, o *Options) error {
 	c.preauth = preauth
 	if !preauth {
 		c.capsTold = false
-		if err := c.login(ctx, o); err != nil {
+		if err := c.discreetly(o.Auth, func() error { return c.login(ctx, o) }); err != nil {
 			return err
 		}
 		if !c.capsTold {

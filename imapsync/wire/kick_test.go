@@ -215,7 +215,7 @@ func TestTraceIsMasked(t *testing.T) {
 			defer close(done)
 			srv := &oddServer{t: t, c: theirs, br: newReader(theirs)}
 			srv.play([]string{
-				"S: * OK hi", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR", "S: {tag} OK", "C: AUTHENTICATE", "S: {tag} BAD no",
+				"S: * OK hi", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR", "S: {tag} OK", "C: AUTHENTICATE", "S: {tag} BAD no, not hunter2 nor AGpvAGh1bnRlcjI=",
 				"C: LOGIN", "S: {tag} OK [CAPABILITY IMAP4rev1 LITERAL+] in", "C: EXAMINE", "C: ", "S: * 1 EXISTS", "S: A4 OK",
 				"C: UID FETCH", `S: * 1 FETCH (UID 1 ENVELOPE (NIL "secret subject" NIL NIL NIL NIL NIL NIL NIL "<id@x>"))`, `R: "* 1 FETCH (BODY[] {11}\r\nsecret body)\r\n"`, `S: * 2 FETCH (BODY[1]<0> "secret text")`, "S: {tag} OK", "@silence",
 			})
@@ -241,6 +241,29 @@ func TestTraceIsMasked(t *testing.T) {
 			if !strings.Contains(all, want) {
 				t.Errorf("%q is missing:\n%s", want, all)
 			}
+		}
+	})
+}
+
+// Some servers repeat in a refusal what they refuse.
+func TestRefusalIsMasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			srv := &oddServer{t: t, c: theirs, br: newReader(theirs)}
+			srv.play([]string{
+				"S: * OK hi", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1", "S: {tag} OK", "C: LOGIN", `S: {tag} NO [AUTHENTICATIONFAILED] LOGIN jo "hunter2" (aHVudGVyMg==) failed`, "@silence",
+			})
+		}()
+		_, err := wire.Dial(t.Context(), wire.Options{
+			Host: "x", Port: 1, Security: wire.Plaintext, Auth: wire.Credentials{User: "jo", Pass: "hunter2"},
+			Dial: func(context.Context, string, string) (net.Conn, error) { return ours, nil },
+		})
+		<-done
+		if err == nil || !strings.Contains(err.Error(), `LOGIN jo "***" (***) failed`) {
+			t.Errorf("%v", err)
 		}
 	})
 }

@@ -23,14 +23,19 @@ type Trace func(d Direction, line string)
 
 type tracer struct {
 	out  Trace
-	full bool // ENVELOPE is shown
+	full bool              // ENVELOPE is shown
+	hide *strings.Replacer // masks what a server repeats of the credentials; nil: not logging in
 }
 
 // maxTrace bounds a line.
 const maxTrace = 4 << 10
 
 func (t *tracer) say(d Direction, line []byte) {
-	s := strings.ToValidUTF8(string(line[:min(len(line), maxTrace)]), "\uFFFD")
+	s := string(line)
+	if t.hide != nil {
+		s = t.hide.Replace(s)
+	}
+	s = strings.ToValidUTF8(s[:min(len(s), maxTrace)], "\uFFFD")
 	t.out(d, strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return '·'
