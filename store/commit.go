@@ -63,7 +63,7 @@ const (
 	recentMost = 20_000         // of each: the identity, and the message it is found by
 )
 
-var commitScript = script("commit.lua")
+var commitScript = script("commit.lua", "outbox_lib.lua")
 
 // Commit writes a change of the account that l holds, with its events, in one script.
 // A repeat after a lost answer is recognised and answered again.
@@ -146,7 +146,8 @@ func (t *tx) key(name string) int {
 	return len(t.keys)
 }
 
-// guard demands that a hash's field has a value; "" demands its absence.
+// guard demands that a hash's field has a value; "" demands its absence, and further forms
+// are in commit.lua.
 func (t *tx) guard(key, field, want string) {
 	t.guards = append(t.guards, t.key(key), field, want)
 	t.nGuard++
@@ -293,6 +294,8 @@ func readCommitted(answer []any) (Committed, error) {
 		return Committed{}, ErrLeaseLost
 	case "STALE":
 		return Committed{}, ErrStale
+	case "FULL":
+		return Committed{}, ErrOutboxFull
 	case "LOST":
 		return Committed{}, ErrStateLost
 	}

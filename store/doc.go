@@ -47,6 +47,27 @@
 //	{sNN}:a:ID:liveAsk      string  who waits for it                                   2 s
 //	{sNN}:a:ID:once         zset    ids of events appended without a lease             swept after 24 h
 //	{sNN}:a:ID:journal      stream  id seq-0: d date in ms, x event JSON               events.retention
+//	{sNN}:a:ID:outbox:spool hash    n bytes of what waits; paused; sleep why level     none
+//	                                probe of a spool that sleeps or wakes; limit, last
+//	{sNN}:a:ID:outbox:due   zset    submissions that wait -> when they are due, in ms  none
+//	{sNN}:a:ID:outbox:STATE zset    all submissions of the account in a state; of      none
+//	                                processing: the slots that are taken
+//	{sNN}:a:ID:outbox:limits hash   m, h, H and minute or hour -> messages, messages,  25 h
+//	                                recipients; approaching:, exceeded: and limit ->
+//	                                start of the window in which it was told of
+//	{sNN}:a:ID:outbox:keys:DAY hash digest of idempotency key -> queueId, hash, answer 3 d; counts 48 h
+//	{sNN}:a:ID:outbox:log:WEEK hash digest of Message-ID -> queueId, date, keyed       97 d; counts 90 d
+//	                                digests of recipients
+//	{sNN}:q:QUEUEID         hash    a submission: what scripts read, and JSON          see ended
+//	{sNN}:q:QUEUEID:body    hash    number -> piece of the body (submissionbody.go)    1 h until accepted;
+//	                                                                                   24 h once ended
+//	{sNN}:outbox:work       zset    account -> when its next submission is due, in ms  none
+//	{sNN}:outbox:leases     zset    claimed submissions -> end of the lease in ms      none
+//	{sNN}:outbox:STATE      zset    all submissions of the shard in a state            none
+//	{sNN}:outbox:ended      zset    submissions that ended -> when to remove them      sweep
+//	{sNN}:outbox:sum        hash    n bytes of what waits in the shard                 none
+//	{sNN}:outbox:drops      zset    names of dropped:…                                 sweep
+//	{sNN}:outbox:dropped:…  zset    what a deleted account had in a state              sweep
 //	{settings}              hash    setting -> JSON, secrets sealed                    none: source of truth
 //	{settings}:keycheck     string  a text sealed at first start                       none
 //	{tokens}                hash    SHA-256 of the value -> Token                      none: source of truth

@@ -27,6 +27,10 @@ var (
 	ErrCursorExpired = errors.New("cursor is older than the journal")
 	// ErrInvalidCursor: the cursor was not made by us, or not for this query.
 	ErrInvalidCursor = errors.New("invalid cursor")
+	// ErrOutboxFull: as much waits to be sent as may; nothing was stored.
+	ErrOutboxFull = errors.New("outbox full")
+	// ErrKeyReused: the idempotency key was used for another request.
+	ErrKeyReused = errors.New("idempotency key reused")
 	// ErrUnsafe: this Redis may lose or evict what we entrust to it.
 	ErrUnsafe = errors.New("unsafe redis")
 )

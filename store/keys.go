@@ -59,3 +59,12 @@ func (k keys) gatewayGone(id string) string { return k.prefix + "{gateways}:gone
 func (k keys) procs() string                { return k.prefix + "{procs}" }
 func (k keys) hints() string                { return k.prefix + "hints" }
 func (k keys) keyCheck() string             { return k.prefix + "{settings}:keycheck" }
+
+// Submissions. Their scripts make all keys of a shard from tag.
+func (k keys) tag(n int) string                      { return k.shard(n, "") }
+func (k keys) submission(id SubmissionID) string     { return k.shard(id.shard(), "q:"+string(id)) }
+func (k keys) submissionBody(id SubmissionID) string { return k.submission(id) + ":body" }
+func (k keys) outbox(n int, rest string) string      { return k.shard(n, "outbox:"+rest) }
+func (k keys) outboxOf(id AccountID, rest string) string {
+	return k.ofAccount(id, "outbox:"+rest)
+}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/postrider/postrider/events"
 )
 
@@ -107,15 +105,7 @@ type LaneReply struct {
 
 // laneScript loads a lane script with what all of them share in front of it.
 func laneScript(name string, libs ...string) luaScript {
-	var src strings.Builder
-	for _, f := range append(append([]string{"lane_lib.lua"}, libs...), name) {
-		b, err := luaFiles.ReadFile("lua/" + f)
-		if err != nil {
-			panic(err) // a missing file is a mistake of ours and ends the program as it starts
-		}
-		src.WriteString(string(b) + "\n")
-	}
-	return luaScript{name: name, lua: redis.NewScript(src.String())}
+	return script(name, append([]string{"lane_lib.lua"}, libs...)...)
 }
 
 var (

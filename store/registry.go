@@ -139,7 +139,7 @@ func (s *Store) updateAccount(ctx context.Context, id AccountID, match uint64, c
 	}
 }
 
-// PauseAccount stops watching: the fence is raised, so that nothing of the account
+// PauseAccount stops watching and sending: the fence is raised, so that nothing of the account
 // follows its accountPaused. A paused account stays as it is. Errors: ErrNotFound,
 // ErrStateLost.
 func (s *Store) PauseAccount(ctx context.Context, id AccountID, reason string) (Account, error) {
@@ -180,6 +180,13 @@ func (s *Store) setPaused(ctx context.Context, id AccountID, reason string, paus
 		}
 		n := Shard(id)
 		tx.need = true
+		spool := tx.key(s.k.outboxOf(id, "spool"))
+		if pause {
+			tx.op("HSET", spool, "paused", 1)
+		} else {
+			tx.op("HDEL", spool, "paused")
+		}
+		tx.schedule()
 		tx.op("HINCRBY", 2, "fence", 1)
 		tx.op("HDEL", 2, "owner")
 		tx.op("ZADD", tx.key(s.k.leases(n)), 0, string(id))
@@ -216,7 +223,8 @@ func timeOrNil(t time.Time) *events.Time {
 }
 
 // DeleteAccount revokes the account's tokens, appends accountDeleted as its last event
-// and removes everything of it but the journal, in one script. Deleting again within a day is no
+// and removes everything of it but the journal, in one script; rows and bodies of its outbox
+// are out of reach then, and removed by and by. Deleting again within a day is no
 // error. Errors: ErrNotFound.
 func (s *Store) DeleteAccount(ctx context.Context, id AccountID) error {
 	n := Shard(id)
@@ -251,9 +259,16 @@ func (s *Store) DeleteAccount(ctx context.Context, id AccountID) error {
 		if err != nil {
 			return err
 		}
+		waits, err := s.rdb.HMGet(ctx, s.k.outboxOf(id, "spool"), "n", "bytes").Result()
+		if err != nil {
+			return unavailable("read spool", err)
+		}
 		tx := s.begin(id)
 		tx.need = false
 		tx.guard(s.k.registry(n), string(id), raw)
+		rows, _ := waits[0].(string) // absent: nothing waits
+		bytes, _ := waits[1].(string)
+		dropped := tx.dropOutbox(now, rows, bytes)
 		tx.op("HDEL", tx.key(s.k.registry(n)), string(id))
 		tx.op("HSET", tx.key(s.k.tombs(n)), string(id), tomb)
 		tx.op("INCR", tx.key(s.k.shardVersion(n)))
@@ -266,8 +281,13 @@ func (s *Store) DeleteAccount(ctx context.Context, id AccountID) error {
 		tx.hint = accountHint(id)
 		_, err = tx.run(ctx, []events.Event{{
 			ID:   events.NewID(string(id), epoch, events.AccountDeletedType, events.Uint(sv)),
-			Data: events.AccountDeleted{Account: string(id)},
+			Data: events.AccountDeleted{Account: string(id), OutboxDropped: dropped},
 		}})
+		if err == nil && dropped > 0 {
+			if _, err := s.dropOutbox(ctx, n); err != nil { // else a sweep does it
+				s.log.Warn("outbox of deleted account not removed yet", "account", id, "err", err)
+			}
+		}
 		if !errors.Is(err, ErrStale) || try == 4 {
 			return err
 		}

@@ -5,6 +5,8 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -18,14 +20,18 @@ type luaScript struct {
 	lua  *redis.Script
 }
 
-// script loads an embedded script; a missing file is a mistake of ours and ends the
-// program as it starts.
-func script(name string) luaScript {
-	src, err := luaFiles.ReadFile("lua/" + name)
-	if err != nil {
-		panic(err)
+// script loads an embedded script with the libraries it needs in front of it; a missing
+// file is a mistake of ours and ends the program as it starts.
+func script(name string, libs ...string) luaScript {
+	var src strings.Builder
+	for _, f := range append(slices.Clone(libs), name) {
+		b, err := luaFiles.ReadFile("lua/" + f)
+		if err != nil {
+			panic(err)
+		}
+		src.WriteString(string(b) + "\n")
 	}
-	return luaScript{name: name, lua: redis.NewScript(string(src))}
+	return luaScript{name: name, lua: redis.NewScript(src.String())}
 }
 
 // run calls the script by its hash, and sends its source where Redis has forgotten it.

@@ -24,8 +24,10 @@ type Store struct {
 	ring *secret.Keyring
 	log  *slog.Logger
 
-	settings settingsCache
-	tokens   tokenCache
+	openBodies bool
+	settings   settingsCache
+	tokens     tokenCache
+	queued     bytesCache
 }
 
 // Options are what a Store is made of.
@@ -34,6 +36,8 @@ type Options struct {
 	Prefix  string                // put before every key
 	Secrets *secret.Keyring       // required; seals credentials at rest
 	Logger  *slog.Logger          // nil discards
+
+	OpenBodies bool // bodies of submissions are stored without being sealed
 }
 
 // New makes a Store. It does no I/O: see Check.
@@ -41,7 +45,7 @@ func New(o Options) *Store {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Store{rdb: o.Client, k: keys{o.Prefix}, ring: o.Secrets, log: o.Logger}
+	return &Store{rdb: o.Client, k: keys{o.Prefix}, ring: o.Secrets, log: o.Logger, openBodies: o.OpenBodies}
 }
 
 // Ping writes and reads one key. It is what readiness asks.

@@ -4,14 +4,15 @@
 -- KEYS[5..] whatever the operations name by number
 -- ARGV, read one after another:
 --   commit id · need state ("1": the state must exist) · fence ("": not checked)
---   n guards: key number, field, expected value ("": absent)
+--   n guards: key number, field, expected value ("": absent; "!x": anything but x; "<n": a number
+--     below n; "#n": the key has n fields)
 --   n operations before the events: command, key number, n arguments, the arguments
 --   account · n events: type, once ("1": skip if its id was appended in the last day), id, JSON
 --   n operations after the events, likewise
 --   hint channel · hint ("": none) · hint to give when there were events
 -- Returns {"OK", first seq, last seq, date in ms}
---   {"LEASE"} the fence is not ours · {"STALE"} a guard differs · {"LOST"} the state is not there,
---   or behind its own journal. With these nothing was changed.
+--   {"LEASE"} the fence is not ours · {"STALE"} a guard differs · {"FULL"} a number is not below ·
+--   {"LOST"} the state is not there, or behind its own journal. With these nothing was changed.
 --
 -- Atomic, because a cursor that moved without its events loses them, and events without their
 -- cursor are told twice. A commit id that is the last one of this state was done before and its
@@ -27,7 +28,19 @@ if need == '1' and redis.call('HEXISTS', state, 'epoch') == 0 then return {'LOST
 if fence ~= '' and redis.call('HGET', KEYS[2], 'fence') ~= fence then return {'LEASE'} end
 for _ = 1, tonumber(take()) do
   local key, field, want = KEYS[tonumber(take())], take(), take()
-  if (redis.call('HGET', key, field) or '') ~= want then return {'STALE'} end
+  local kind, rest = string.sub(want, 1, 1), string.sub(want, 2)
+  if kind == '#' then
+    if redis.call('HLEN', key) ~= tonumber(rest) then return {'STALE'} end
+  else
+    local have = redis.call('HGET', key, field) or ''
+    if kind == '<' then
+      if (tonumber(have) or 0) >= tonumber(rest) then return {'FULL'} end
+    elseif kind == '!' then
+      if have == rest then return {'STALE'} end
+    elseif have ~= want then
+      return {'STALE'}
+    end
+  end
 end
 
 -- The events are read before anything is written: nothing below may fail half-way.
@@ -68,6 +81,16 @@ local function operate()
       for _, member in ipairs(old) do
         redis.call('ZREM', key, member)
         redis.call('HDEL', KEYS[tonumber(args[1])], member)
+      end
+    elseif cmd == 'WORK' then schedule(key, KEYS[tonumber(args[1])], KEYS[tonumber(args[2])], args[3])
+    elseif cmd == 'TALLY' then tally(key, args[1], args[2])
+    elseif cmd == 'DROP' then -- a set of submissions, with the rows behind prefix args[4] where it is given
+      if redis.call('EXISTS', key) == 1 then
+        if args[4] then
+          for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('UNLINK', KEYS[tonumber(args[4])] .. member) end
+        end
+        redis.call('RENAME', key, KEYS[tonumber(args[1])])
+        redis.call('ZADD', KEYS[tonumber(args[2])], 0, args[3])
       end
     elseif cmd == 'SEQ' then seq = math.max(seq, tonumber(args[1])) -- numbering goes on above it
     else redis.call(cmd, key, unpack(args)) end

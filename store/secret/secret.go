@@ -13,6 +13,7 @@ package secret
 
 import (
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -70,7 +71,11 @@ var ErrBroken = errors.New("sealed text does not open")
 type Keyring struct {
 	first string
 	aeads map[string]cipher.AEAD
+	marks []hash // by key; the first key's first
 }
+
+// hash makes keyed digests.
+type hash func(data ...[]byte) []byte
 
 // KeySize is the length of a key in bytes.
 const KeySize = chacha20poly1305.KeySize
@@ -88,6 +93,7 @@ func NewKeyring(keys ...[]byte) (*Keyring, error) {
 		}
 		id := keyID(k)
 		r.aeads[id] = aead
+		r.marks = append(r.marks, marker(k))
 		if i == 0 {
 			r.first = id
 		}
@@ -103,6 +109,61 @@ func keyID(key []byte) string {
 
 // ID is the id of the key that seals.
 func (r *Keyring) ID() string { return r.first }
+
+// marker derives a key for digests from a key that seals.
+func marker(key []byte) hash {
+	mac := func(key []byte, data ...[]byte) []byte {
+		m := hmac.New(sha256.New, key)
+		for _, d := range data {
+			m.Write(d)
+		}
+		return m.Sum(nil)
+	}
+	derived := mac(key, []byte("postrider/mark/1"))
+	return func(data ...[]byte) []byte { return mac(derived, data...) }
+}
+
+// Marks are keyed digests of a text, of 8 bytes each, for one place: whoever has no key
+// cannot tell which text one was made of. The first is to be stored; the others are what an
+// older key would have made of it, to compare.
+func (r *Keyring) Marks(text, account, field string) []string {
+	out := make([]string, len(r.marks))
+	for i, mark := range r.marks {
+		out[i] = base64.RawURLEncoding.EncodeToString(mark(place(account, field), []byte{0}, []byte(text))[:8])
+	}
+	return out
+}
+
+// SealBytes is Seal for data that is larger: without the cost of text.
+//
+//	version byte (1) · key id, 4 bytes · nonce · sealed data
+func (r *Keyring) SealBytes(data []byte, account, field string) []byte {
+	id, _ := hex.DecodeString(r.first) // made by keyID
+	out := make([]byte, 5+chacha20poly1305.NonceSizeX, 5+chacha20poly1305.NonceSizeX+len(data)+chacha20poly1305.Overhead)
+	out[0] = 1
+	copy(out[1:], id)
+	nonce := out[5:]
+	rand.Read(nonce) // never fails: crypto/rand ends the program instead
+	return r.aeads[r.first].Seal(out, nonce, data, place(account, field))
+}
+
+// OpenBytes decrypts what SealBytes made for the same place. Errors: ErrNoKey, ErrBroken.
+func (r *Keyring) OpenBytes(sealed []byte, account, field string) ([]byte, error) {
+	const head = 5 + chacha20poly1305.NonceSizeX
+	if len(sealed) < head || sealed[0] != 1 {
+		return nil, fmt.Errorf("%s: %w", field, ErrBroken)
+	}
+	id := hex.EncodeToString(sealed[1:5])
+	aead, ok := r.aeads[id]
+	if !ok {
+		return nil, fmt.Errorf("%s: key %s: %w", field, id, ErrNoKey)
+	}
+	data, err := aead.Open(nil, sealed[5:head], sealed[head:], place(account, field))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", field, ErrBroken)
+	}
+	return data, nil
+}
 
 // Seal encrypts t for one place, named by account and field. An empty secret stays
 // empty.

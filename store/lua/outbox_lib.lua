@@ -1,0 +1,16 @@
+-- outbox_lib: what scripts that change a spool share. It stands in front of them.
+
+-- schedule puts an account where sweepers look for it: at the time at which its next due
+-- submission could be claimed, or nowhere while there is none or the account is paused.
+local function schedule(work, due, spool, account)
+  local s = redis.call('HMGET', spool, 'paused', 'sleep', 'limit')
+  local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
+  if s[1] or not head[1] then return redis.call('ZREM', work, account) end
+  local at = math.max(tonumber(head[2]), tonumber(s[2] or '0'), tonumber(s[3] or '0'))
+  redis.call('ZADD', work, string.format('%.0f', at), account)
+end
+
+-- tally adds to a counter, which is not there while it is 0.
+local function tally(key, field, delta)
+  if redis.call('HINCRBY', key, field, delta) <= 0 then redis.call('HDEL', key, field) end
+end

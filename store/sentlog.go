@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/postrider/postrider/events"
+)
+
+// SentLog says what was sent to whom, so that reports and replies can be told to be about it.
+type SentLog struct {
+	MessageIDs []string // as the recipients see it, and ours where that is another
+	Recipients []string // at most 100 are kept
+	At         time.Time
+}
+
+const (
+	sentLogFor  = 90 * 24 * time.Hour
+	sentLogMost = 100 // recipients of one message
+	week        = 7 * 24 * time.Hour
+)
+
+// sentRecord is an entry of the sent log as it is stored.
+type sentRecord struct {
+	ID         SubmissionID `json:"q"`
+	At         int64        `json:"t"` // Unix ms
+	Recipients []string     `json:"r,omitempty"`
+}
+
+// sentWeek is the hash of the sent log that holds what was sent in a week; it goes as a whole.
+func (k keys) sentWeek(id AccountID, at time.Time) string {
+	return k.outboxOf(id, "log:"+strconv.FormatInt(at.Unix()/int64(week/time.Second), 10))
+}
+
+// sentWeeks are those of all weeks that are kept, the newest first: clocks of processes may
+// be ahead.
+func (k keys) sentWeeks(id AccountID, now time.Time) (out []string) {
+	for at := now.Add(week); at.After(now.Add(-sentLogFor - week)); at = at.Add(-week) {
+		out = append(out, k.sentWeek(id, at))
+	}
+	return out
+}
+
+func (t *tx) sentLog(l SentLog, id SubmissionID) {
+	r := sentRecord{ID: id, At: l.At.UnixMilli()}
+	for _, addr := range l.Recipients[:min(len(l.Recipients), sentLogMost)] {
+		r.Recipients = append(r.Recipients, t.s.recipientMarks(t.id, addr)[0])
+	}
+	key := t.key(t.s.k.sentWeek(t.id, l.At))
+	for _, mid := range l.MessageIDs {
+		if mid != "" {
+			t.op("HSET", key, events.Digest(mid), t.json(r))
+		}
+	}
+	t.op("PEXPIRE", key, (sentLogFor + week).Milliseconds())
+}
+
+func (s *Store) recipientMarks(account AccountID, address string) []string {
+	return s.ring.Marks(strings.ToLower(address), string(account), "sentLog")
+}
+
+// SentEntry is what the sent log has about a Message-ID.
+type SentEntry struct {
+	ID         SubmissionID
+	At         time.Time
+	account    AccountID
+	recipients []string
+}
+
+// SentMessage looks a Message-ID up in an account's sent log. Errors: ErrNotFound.
+func (s *Store) SentMessage(ctx context.Context, account AccountID, messageID string) (SentEntry, error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return SentEntry{}, err
+	}
+	var found []*redis.StringCmd
+	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, key := range s.k.sentWeeks(account, now) {
+			found = append(found, p.HGet(ctx, key, events.Digest(messageID)))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return SentEntry{}, unavailable("read sent log", err)
+	}
+	for _, f := range found {
+		raw, err := f.Bytes()
+		if err != nil {
+			continue
+		}
+		var r sentRecord
+		if err := json.Unmarshal(raw, &r); err != nil {
+			return SentEntry{}, fmt.Errorf("sent log of account %q: %w", account, err)
+		}
+		if at := time.UnixMilli(r.At).UTC(); now.Sub(at) < sentLogFor {
+			return SentEntry{r.ID, at, account, r.Recipients}, nil
+		}
+	}
+	return SentEntry{}, fmt.Errorf("sent log of account %q: %w", account, ErrNotFound)
+}
+
+// WasSentTo says whether the message of a log entry was addressed to a recipient. Of more
+// than 100 recipients only the first are known.
+func (s *Store) WasSentTo(e SentEntry, address string) bool {
+	return slices.ContainsFunc(s.recipientMarks(e.account, address), func(mark string) bool { return slices.Contains(e.recipients, mark) })
+}

@@ -1,0 +1,267 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/postrider/postrider/events"
+)
+
+// OutboxLimits bound what waits to be sent; a value of 0 is the default.
+type OutboxLimits struct {
+	Bytes        int64 // of bodies, in the whole installation; about, since its shards are counted apart. 1 GiB
+	AccountBytes int64 // of bodies of one account; 256 MiB
+	AccountRows  int   // submissions of one account; 100,000
+}
+
+func (l OutboxLimits) orDefaults() OutboxLimits {
+	set := func(v *int64, to int64) {
+		if *v == 0 {
+			*v = to
+		}
+	}
+	rows := int64(l.AccountRows)
+	set(&l.Bytes, 1<<30)
+	set(&l.AccountBytes, 256<<20)
+	set(&rows, 100_000)
+	l.AccountRows = int(rows)
+	return l
+}
+
+// idempotencyFor is how long a key is remembered.
+const idempotencyFor = 48 * time.Hour
+
+// Idempotency is a caller's own name for its request: asked again, it is answered again.
+type Idempotency struct {
+	Key    string
+	Hash   [32]byte        // SHA-256 of the request
+	Answer json.RawMessage // what the first request was answered
+}
+
+// Accept is a submission that is to be stored. Of Submission ID, MessageID, From, To,
+// Attempts and what the request said are the caller's; SendAt in the future schedules it,
+// Reason HeldReview holds it.
+type Accept struct {
+	Submission  Submission
+	Body        io.WriterTo // written once
+	Idempotency *Idempotency
+	Limits      OutboxLimits
+}
+
+// Accepted is a submission that was stored, now or before.
+type Accepted struct {
+	ID         SubmissionID
+	Submission Submission      // with Hit only its ID
+	Hit        bool            // the idempotency key was used for the same request
+	Answer     json.RawMessage // with Hit: of the first request
+}
+
+// keyRecord is a used idempotency key as it is stored.
+type keyRecord struct {
+	ID     SubmissionID    `json:"q"`
+	Hash   string          `json:"h"`
+	At     int64           `json:"t"` // Unix ms
+	Answer json.RawMessage `json:"a,omitempty"`
+}
+
+// keyDays are the hashes in which a key may stand: one a day, each removed as a whole.
+func (k keys) keyDays(id AccountID, now time.Time) (out [3]string) {
+	day := now.Unix() / 86400
+	for i := range out {
+		out[i] = k.outboxOf(id, "keys:"+strconv.FormatInt(day-int64(i), 10))
+	}
+	return out
+}
+
+// keyField keeps what people write out of the names of fields.
+func keyField(key string) string { return events.Digest(key) }
+
+// UsedKey answers a request whose idempotency key was used before, without Submission;
+// Hit is false where it was not. Errors: ErrKeyReused.
+func (s *Store) UsedKey(ctx context.Context, account AccountID, i Idempotency) (Accepted, error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return Accepted{}, err
+	}
+	return s.usedKey(ctx, account, i, now)
+}
+
+func (s *Store) usedKey(ctx context.Context, account AccountID, i Idempotency, now time.Time) (Accepted, error) {
+	var found []*redis.StringCmd
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, day := range s.k.keyDays(account, now) {
+			found = append(found, p.HGet(ctx, day, keyField(i.Key)))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return Accepted{}, unavailable("read idempotency key", err)
+	}
+	for _, f := range found {
+		if f.Val() == "" {
+			continue
+		}
+		var r keyRecord
+		if err := json.Unmarshal([]byte(f.Val()), &r); err != nil {
+			return Accepted{}, fmt.Errorf("idempotency key of account %q: %w", account, err)
+		}
+		if now.Sub(time.UnixMilli(r.At)) >= idempotencyFor {
+			continue
+		}
+		if r.Hash != hex.EncodeToString(i.Hash[:]) {
+			return Accepted{}, fmt.Errorf("account %q: submission %s: %w", account, r.ID, ErrKeyReused)
+		}
+		return Accepted{ID: r.ID, Submission: Submission{ID: r.ID, Account: account}, Hit: true, Answer: r.Answer}, nil
+	}
+	return Accepted{}, nil
+}
+
+// AcceptSubmission stores a submission with its body, its idempotency key and messageQueued
+// (and messageHeld, where it or its account's pause says so) in one script. A body above
+// 512 KiB is stored before that, piece by piece, to be forgotten if the script never comes.
+// A repeat with the same ID is recognised.
+//
+// Errors: ErrNotFound (no such account), ErrOutboxFull, ErrKeyReused, ErrStateLost, and what
+// Body answers.
+func (s *Store) AcceptSubmission(ctx context.Context, a Accept) (Accepted, error) {
+	m, limits := a.Submission, a.Limits.orDefaults()
+	u := &upload{s: s, ctx: ctx, m: &m}
+	if _, err := a.Body.WriteTo(u); err != nil {
+		return Accepted{}, fmt.Errorf("body of submission %s: %w", m.ID, err)
+	}
+	if u.pieces > 0 && len(u.buf) > 0 {
+		if err := u.store(); err != nil {
+			return Accepted{}, err
+		}
+	}
+	m.Size, m.Pieces = u.size, max(u.pieces, 1)
+	if m.Size > limits.AccountBytes {
+		return Accepted{}, fmt.Errorf("submission %s has %d bytes: %w", m.ID, m.Size, ErrOutboxFull)
+	}
+	if err := s.roomFor(ctx, m.Size, limits.Bytes); err != nil {
+		return Accepted{}, err
+	}
+	for try := 0; ; try++ {
+		done, err := s.accept(ctx, m, u, a.Idempotency, limits)
+		if err == nil && done.Hit && u.pieces > 0 {
+			_ = s.DropBody(ctx, m.ID) // else it expires
+		}
+		if !errors.Is(err, ErrStale) || try == 4 {
+			return done, err
+		}
+	}
+}
+
+// accept is one try; ErrStale asks for another.
+func (s *Store) accept(ctx context.Context, m Submission, u *upload, idem *Idempotency, limits OutboxLimits) (Accepted, error) {
+	n := Shard(m.Account)
+	var record *redis.StringCmd
+	var clock *redis.TimeCmd
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		record, clock = p.HGet(ctx, s.k.registry(n), string(m.Account)), p.Time(ctx)
+		return nil
+	})
+	if errors.Is(record.Err(), redis.Nil) {
+		return Accepted{}, fmt.Errorf("account %q: %w", m.Account, ErrNotFound)
+	}
+	if err != nil {
+		return Accepted{}, unavailable("read account", err)
+	}
+	account, err := s.unseal(m.Account, []byte(record.Val()))
+	if err != nil {
+		return Accepted{}, err
+	}
+	now := clock.Val()
+	evs := m.begin(account, now)
+
+	tx := s.begin(m.Account)
+	row, body := s.k.submission(m.ID), s.k.submissionBody(m.ID)
+	spool := s.k.outboxOf(m.Account, "spool")
+	tx.guard(row, "op", "")
+	tx.guard(s.k.registry(n), string(m.Account), record.Val())
+	tx.guard(spool, "n", "<"+strconv.Itoa(limits.AccountRows))
+	tx.guard(spool, "bytes", "<"+strconv.FormatInt(limits.AccountBytes-m.Size+1, 10))
+	if idem != nil {
+		days := s.k.keyDays(m.Account, now)
+		for _, day := range days {
+			tx.guard(day, keyField(idem.Key), "")
+		}
+		tx.op("HSET", tx.key(days[0]), keyField(idem.Key), tx.json(keyRecord{m.ID, hex.EncodeToString(idem.Hash[:]), now.UnixMilli(), idem.Answer}))
+		tx.op("PEXPIRE", tx.key(days[0]), (idempotencyFor + 24*time.Hour).Milliseconds())
+		m.IdempotencyKey = idem.Key
+	}
+	if u.pieces > 0 {
+		tx.guard(body, "", "#"+strconv.Itoa(u.pieces))
+		tx.op("PERSIST", tx.key(body))
+	} else {
+		tx.op("HSET", tx.key(body), 0, s.encodePiece(&m, 0, u.buf))
+	}
+	fields, err := m.row()
+	if err != nil {
+		return Accepted{}, err
+	}
+	tx.op("HSET", tx.key(row), fields...)
+	tx.outboxSets(Submission{}, m)
+	tx.tally(m, 1)
+	if account.Paused != nil { // also where it was paused by a version that did not send
+		tx.op("HSET", tx.key(spool), "paused", 1)
+	} else {
+		tx.op("HDEL", tx.key(spool), "paused")
+	}
+	tx.schedule()
+	_, err = tx.run(ctx, evs)
+	if !errors.Is(err, ErrStale) {
+		return Accepted{ID: m.ID, Submission: m}, err
+	}
+
+	// Something was not as it was: the key was used, our own answer was lost, the upload
+	// ran out, or the account changed and we look again.
+	if idem != nil {
+		if used, err := s.usedKey(ctx, m.Account, *idem, now); err != nil || used.Hit && used.ID != m.ID {
+			return used, err
+		}
+	}
+	if stored, err := s.Submission(ctx, m.ID); err == nil && stored.Account == m.Account {
+		return Accepted{ID: m.ID, Submission: stored}, nil
+	} else if !errors.Is(err, ErrNotFound) {
+		return Accepted{}, err
+	}
+	if u.pieces > 0 {
+		if have, err := s.rdb.HLen(ctx, body).Result(); err != nil || have != int64(u.pieces) {
+			return Accepted{}, unavailable("keep body", errors.Join(err, fmt.Errorf("submission %s: %d of %d pieces are left", m.ID, have, u.pieces)))
+		}
+	}
+	return Accepted{}, ErrStale
+}
+
+// begin gives a submission its first state, and tells of it.
+func (m *Submission) begin(a Account, now time.Time) []events.Event {
+	review := m.Reason == HeldReview
+	m.Epoch, m.Created, m.State, m.Reason, m.Version = a.Epoch, now.UTC(), SubmissionQueued, "", 1
+	m.Op = events.Digest(string(m.ID), "accept")
+	if !m.SendAt.After(now) {
+		m.SendAt = time.Time{}
+	} else {
+		m.State = SubmissionScheduled
+	}
+	queued := events.MessageQueued{Delivery: m.Delivery(m.To), SendAt: timeOrNil(m.SendAt), Source: m.Source}
+	evs := []events.Event{m.Event(queued)}
+	var held events.Event
+	switch {
+	case review:
+		*m, held = m.Hold(HeldReview, time.Time{}, 1)
+	case a.Paused != nil:
+		*m, held = m.Hold(HeldAccountPaused, time.Time{}, 1)
+	default:
+		return evs
+	}
+	return append(evs, held)
+}
