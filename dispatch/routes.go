@@ -123,7 +123,7 @@ func (t *Table) load(ctx context.Context) (*Routes, error) {
 			if err != nil {
 				return nil, fmt.Errorf("routes of shard %d: %w", n, err)
 			}
-			t.accounts[n] = slices.DeleteFunc(accounts, func(a store.Account) bool { return a.Webhooks.Empty() })
+			t.accounts[n] = routed(accounts)
 		}
 		t.versions[n], t.loaded[n] = versions[n], true
 	}
@@ -153,6 +153,18 @@ func defaultRoute(set store.Settings, sec secret.Text, cfg Config) store.Route {
 	}
 	r.Version = version(r)
 	return r
+}
+
+// routed is what accountRoute needs of the accounts that have a route, and no more: it is
+// kept for each of them.
+func routed(accounts []store.Account) []store.Account {
+	var kept []store.Account
+	for _, a := range accounts {
+		if !a.Webhooks.Empty() {
+			kept = append(kept, store.Account{ID: a.ID, Webhooks: a.Webhooks, Headers: a.Headers})
+		}
+	}
+	return slices.Clip(kept)
 }
 
 // accountRoute stands in for the default route for one account: the same but for URL,

@@ -18,7 +18,7 @@ type client struct {
 	info  Info
 	roles store.RoleFolder
 	// profile is the provider's; its latches are the worker's matter.
-	profile Profile
+	profile *Profile
 
 	plainList   bool // extended LIST was refused
 	plainSelect bool // EXAMINE (CONDSTORE) was refused

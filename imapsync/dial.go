@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strings"
+	"sync"
 
 	"github.com/postrider/postrider/imapsync/wire"
 	"github.com/postrider/postrider/internal/tlsconf"
@@ -31,7 +33,22 @@ type DialerOptions struct {
 }
 
 // Dialer opens sessions. It MAY be used by many goroutines at once.
-type Dialer struct{ o DialerOptions }
+type Dialer struct {
+	o DialerOptions
+
+	mu  sync.Mutex
+	tls map[tlsKey]*tls.Config
+}
+
+// tlsKey is what a tls.Config is made of.
+type tlsKey struct {
+	host, pins    string
+	ca, name, min string
+	insecure      bool
+}
+
+// maxTLSConfigs bounds how many are kept for sharing.
+const maxTLSConfigs = 1000
 
 // NewDialer returns a Dialer.
 func NewDialer(o DialerOptions) *Dialer {
@@ -79,7 +96,7 @@ func (d *Dialer) dial(ctx context.Context, s store.Server, trace wire.Trace) (Se
 
 // open is Dial as far as the wire.
 func (d *Dialer) open(ctx context.Context, s store.Server, trace wire.Trace) (*wire.Conn, error) {
-	cfg, err := d.tlsConfig(s)
+	cfg, err := d.sharedTLS(s)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +117,30 @@ func (d *Dialer) open(ctx context.Context, s store.Server, trace wire.Trace) (*w
 		return nil, failure(err)
 	}
 	return c, nil
+}
+
+// sharedTLS is tlsConfig, the same one for all accounts of a server: each connection keeps
+// its own, with the authorities that it trusts.
+func (d *Dialer) sharedTLS(s store.Server) (*tls.Config, error) {
+	if s.Plaintext && !s.Secure {
+		return d.tlsConfig(s)
+	}
+	t := s.TLS
+	key := tlsKey{s.Host, strings.Join(t.Pin, " "), t.CA, t.ServerName, t.MinVersion, t.InsecureSkipVerify}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if cfg := d.tls[key]; cfg != nil {
+		return cfg, nil
+	}
+	cfg, err := d.tlsConfig(s)
+	if err != nil {
+		return nil, err
+	}
+	if d.tls == nil || len(d.tls) >= maxTLSConfigs {
+		d.tls = map[tlsKey]*tls.Config{}
+	}
+	d.tls[key] = cfg
+	return cfg, nil
 }
 
 // Codes of our own for what we refuse, beside those of servers.

@@ -84,7 +84,7 @@ type Manager struct {
 
 	mu       sync.Mutex
 	workers  map[store.AccountID]*worker
-	shards   [store.Shards]map[store.AccountID]store.Account // what is registered, as last read
+	shards   [store.Shards]map[store.AccountID]*store.Account // what is registered, as last read
 	versions [store.Shards]uint64
 	procs    int
 	leaving  bool // shutting down: no longer one of those that share
@@ -209,10 +209,10 @@ func (m *Manager) snapshot() []*worker {
 }
 
 // known are the registered accounts, as last read.
-func (m *Manager) known() map[store.AccountID]store.Account {
+func (m *Manager) known() map[store.AccountID]*store.Account {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := map[store.AccountID]store.Account{}
+	all := map[store.AccountID]*store.Account{}
 	for _, shard := range m.shards {
 		maps.Copy(all, shard)
 	}
@@ -236,7 +236,7 @@ func (m *Manager) reconcile(ctx context.Context) error {
 	return m.take(ctx)
 }
 
-func (m *Manager) registered(id store.AccountID) (store.Account, bool) {
+func (m *Manager) registered(id store.AccountID) (*store.Account, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a, ok := m.shards[store.Shard(id)][id]
@@ -260,10 +260,10 @@ func (m *Manager) refresh(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		byID := make(map[store.AccountID]store.Account, len(accounts))
+		byID := make(map[store.AccountID]*store.Account, len(accounts))
 		for _, a := range accounts {
 			if a.Deleted.IsZero() {
-				byID[a.ID] = a
+				byID[a.ID] = &a // not of the slice, which would stay as long as one of them
 			}
 		}
 		m.mu.Lock()
@@ -283,10 +283,14 @@ func quota(accounts, procs int) int {
 }
 
 func (m *Manager) watchable() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	n := 0
-	for _, a := range m.known() {
-		if a.Watchable() {
-			n++
+	for _, shard := range m.shards {
+		for _, a := range shard {
+			if a.Watchable() {
+				n++
+			}
 		}
 	}
 	return n
@@ -309,7 +313,7 @@ func (m *Manager) take(ctx context.Context) error {
 		free = slices.Compact(free)
 	}
 	m.share(procs)
-	var want []store.Account
+	var want []*store.Account
 	for _, id := range free {
 		if a, ok := m.registered(id); ok && a.Watchable() && m.worker(id) == nil {
 			want = append(want, a)
@@ -344,12 +348,12 @@ func (m *Manager) take(ctx context.Context) error {
 }
 
 // start begins a worker under a lease.
-func (m *Manager) start(ctx context.Context, a store.Account, l store.Lease, asked time.Time) {
+func (m *Manager) start(ctx context.Context, a *store.Account, l store.Lease, asked time.Time) {
 	wctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	w := &worker{
-		id: a.ID, lease: l, st: m.st, cfg: m.cfg, log: m.log, met: m.met, pace: m.pace,
+		id: a.ID, lease: l, st: m.st, cfg: &m.cfg, log: m.log, met: m.met, pace: m.pace,
 		dial: m.o.Dial, settings: m.st.Settings, pause: m.st.PauseAccount, baselines: m.baselines, contentMemory: m.content, contentMost: m.cfg.ContentMemory,
-		profiles: m.o.Profiles, acct: a, kick: make(chan struct{}, 1), heldSince: asked, cancel: cancel,
+		profiles: m.o.Profiles, profile: &m.o.Profiles.fallback, acct: a, kick: make(chan struct{}, 1), heldSince: asked, cancel: cancel,
 	}
 	w.leaseUntil.Store(m.stands(asked))
 	m.mu.Lock()

@@ -46,7 +46,7 @@ type pacer struct {
 
 // gate is one host's queue.
 type gate struct {
-	profile Profile
+	profile *Profile
 	private bool
 	queues  [2][]*turn // first tries, retries
 	open    int        // turns given and not yet left
@@ -82,7 +82,7 @@ func (p *pacer) share(procs int) {
 // enter waits for a turn at the host: at the pace of its profile, in no particular order,
 // but retries behind first tries. The caller MUST call leave when the session is open or
 // was not to be opened. The error is the cause of ctx.
-func (p *pacer) enter(ctx context.Context, host string, profile Profile, retry bool) (leave func(), err error) {
+func (p *pacer) enter(ctx context.Context, host string, profile *Profile, retry bool) (leave func(), err error) {
 	t := &turn{given: make(chan struct{})}
 	if retry {
 		t.queue = 1
@@ -130,7 +130,7 @@ func (p *pacer) gate(host string) *gate {
 				}
 			}
 		}
-		g = &gate{profile: builtin().fallback}
+		g = &gate{profile: &builtin().fallback}
 		p.hosts[host] = g
 	}
 	return g

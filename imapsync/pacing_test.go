@@ -12,10 +12,10 @@ import (
 )
 
 // paced is a profile that opens one session at once, one a second.
-func paced() Profile {
+func paced() *Profile {
 	p := builtin().fallback
 	p.Name, p.ConnectsPerSecond, p.Handshakes = "paced", 1, 1
-	return p
+	return &p
 }
 
 func TestPacerRetriesQueueBehindFirstTries(t *testing.T) {
@@ -106,7 +106,7 @@ func TestPacerPrivateHostsUnlessTheyHaveAProfile(t *testing.T) {
 		p := newPacer()
 		began := time.Now()
 		for range handshakesPrivate {
-			if _, err := p.enter(t.Context(), "127.0.0.1", builtin().fallback, false); err != nil {
+			if _, err := p.enter(t.Context(), "127.0.0.1", &builtin().fallback, false); err != nil {
 				t.Fatal(err)
 			}
 		}

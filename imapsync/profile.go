@@ -199,26 +199,27 @@ func (p *Profile) hint(user string) string {
 }
 
 // Match chooses the profile of a server: by the host name, else by the name of its ID,
-// else by its capabilities; before the login the last two are not known yet. It is pure.
-func (ps *Profiles) Match(host, idName string, capabilities []string) Profile {
+// else by its capabilities; before the login the last two are not known yet. It is pure,
+// and what it returns is shared: it MUST NOT be changed.
+func (ps *Profiles) Match(host, idName string, capabilities []string) *Profile {
 	for _, exact := range []bool{true, false} { // a host that is named before one that is meant
-		for _, p := range ps.all {
-			if matches(p.Hosts, host, exact) {
+		for i := range ps.all {
+			if p := &ps.all[i]; matches(p.Hosts, host, exact) {
 				return p
 			}
 		}
 	}
-	for _, p := range ps.all {
-		if idName != "" && matches(p.IDName, idName, false) {
+	for i := range ps.all {
+		if p := &ps.all[i]; idName != "" && matches(p.IDName, idName, false) {
 			return p
 		}
 	}
-	for _, p := range ps.all {
-		if p.Capability != "" && slices.ContainsFunc(capabilities, func(c string) bool { return strings.EqualFold(c, p.Capability) }) {
+	for i := range ps.all {
+		if p := &ps.all[i]; p.Capability != "" && slices.ContainsFunc(capabilities, func(c string) bool { return strings.EqualFold(c, p.Capability) }) {
 			return p
 		}
 	}
-	return ps.fallback
+	return &ps.fallback
 }
 
 func matches(patterns []string, name string, exact bool) bool {

@@ -3,6 +3,7 @@ package imapsync
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -432,5 +433,52 @@ func TestDialDovecot(t *testing.T) {
 				t.Errorf("error tells the password: %v", err)
 			}
 		})
+	}
+}
+
+// Each connection keeps its tls.Config, with the authorities it trusts: accounts of one
+// server have one in common, and only where they judge it alike.
+func TestDialer_shares_how_a_server_is_judged(t *testing.T) {
+	d := NewDialer(DialerOptions{AllowInsecureTLS: true})
+	of := func(s store.Server) *tls.Config {
+		t.Helper()
+		s.Secure = true
+		cfg, err := d.sharedTLS(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	all := []store.Server{
+		{Host: "a.example"},
+		{Host: "b.example"},
+		{Host: "a.example", TLS: store.ServerTLS{InsecureSkipVerify: true}},
+		{Host: "a.example", TLS: store.ServerTLS{MinVersion: "1.3"}},
+		{Host: "a.example", TLS: store.ServerTLS{ServerName: "b.example"}},
+		{Host: "a.example", TLS: store.ServerTLS{Pin: []string{"x"}}},
+		{Host: "a.example", TLS: store.ServerTLS{Pin: []string{"x", "y"}}},
+	}
+	seen := map[*tls.Config]bool{}
+	for _, s := range all {
+		cfg := of(s)
+		s.User = "jo"
+		if of(s) != cfg {
+			t.Errorf("%+v: not shared", s)
+		}
+		if seen[cfg] {
+			t.Errorf("%+v: shared with another", s)
+		}
+		seen[cfg] = true
+	}
+	for range 2 { // what cannot be used is not kept either
+		if _, err := d.sharedTLS(store.Server{Host: "a.example", Secure: true, TLS: store.ServerTLS{CA: "none"}}); err == nil {
+			t.Error("no error")
+		}
+	}
+	for i := range maxTLSConfigs {
+		of(store.Server{Host: fmt.Sprintf("h%d.example", i)})
+	}
+	if len(d.tls) > maxTLSConfigs {
+		t.Errorf("%d are kept", len(d.tls))
 	}
 }

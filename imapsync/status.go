@@ -266,7 +266,7 @@ func (w *worker) stallAfter(ctx context.Context) time.Duration {
 }
 
 // stallAfter is how long an account may be without proof of life.
-func stallAfter(a store.Account, set store.Settings) time.Duration {
+func stallAfter(a *store.Account, set store.Settings) time.Duration {
 	n := set.StallAfter
 	if a.Override.StallAfter != nil {
 		n = *a.Override.StallAfter

@@ -26,7 +26,7 @@ type Registry interface {
 	ShardAccounts(ctx context.Context, shard int) ([]store.Account, error)
 	// Enlist gives accounts their places among leases and proofs again where these were
 	// lost, and says how many were.
-	Enlist(ctx context.Context, accounts []store.Account) (missing int, err error)
+	Enlist(ctx context.Context, accounts []*store.Account) (missing int, err error)
 	// Settings MAY be a few seconds old.
 	Settings(ctx context.Context) (store.Settings, error)
 	// PauseAccount is idempotent and raises the fence.

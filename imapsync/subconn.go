@@ -100,7 +100,7 @@ func (w *worker) apart(f *folder) bool {
 
 // listen keeps one subconn until ctx ends. It runs beside the worker and touches nothing
 // of it but what never changes or is shared.
-func (w *worker) listen(ctx context.Context, acct store.Account, s *subconns, sub *subconn) {
+func (w *worker) listen(ctx context.Context, acct *store.Account, s *subconns, sub *subconn) {
 	failures := 0
 	for {
 		began := time.Now()
@@ -125,7 +125,7 @@ func (w *worker) listen(ctx context.Context, acct store.Account, s *subconns, su
 
 // listenOnce is one connection: EXAMINE, IDLE, and a nudge for each change. A panic in it
 // is its end and no more, as one of the worker's is.
-func (w *worker) listenOnce(ctx context.Context, acct store.Account, s *subconns, sub *subconn, retry bool) (err error) {
+func (w *worker) listenOnce(ctx context.Context, acct *store.Account, s *subconns, sub *subconn, retry bool) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.met.panics.Inc()
@@ -140,7 +140,7 @@ func (w *worker) listenOnce(ctx context.Context, acct store.Account, s *subconns
 	}
 	sess, err := func() (Session, error) {
 		defer leave()
-		return w.dial(ctx, acct)
+		return w.dial(ctx, *acct)
 	}()
 	if err != nil {
 		return err

@@ -137,7 +137,7 @@ func TestSubconnection_is_needless_with_notify(t *testing.T) {
 func TestSubconnection_that_panics_leaves_its_host(t *testing.T) {
 	w := &worker{pace: newPacer(), profiles: builtin(), met: newMetrics(nil), log: slog.New(slog.DiscardHandler)}
 	w.dial = func(context.Context, store.Account) (Session, error) { panic("planted") }
-	acct := store.Account{ID: "jo", IMAP: &store.Server{Host: "imap.example.com"}}
+	acct := &store.Account{ID: "jo", IMAP: &store.Server{Host: "imap.example.com"}}
 	if err := w.listenOnce(t.Context(), acct, &subconns{}, &subconn{}, false); err == nil {
 		t.Error("no error")
 	}

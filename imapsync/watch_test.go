@@ -225,7 +225,7 @@ func TestProbe_stretches(t *testing.T) {
 		{0, true, false, 8 * time.Minute, 40 * time.Minute},
 		{0, false, true, 10 * time.Minute, 10 * time.Minute},
 	} {
-		w := &worker{pace: newPacer(), activeAt: time.Now().Add(-c.quiet), notified: c.notified}
+		w := &worker{pace: newPacer(), acct: &store.Account{}, cfg: &Config{}, activeAt: time.Now().Add(-c.quiet), notified: c.notified}
 		w.cfg.defaults()
 		if c.slow {
 			w.slowUntil = time.Now().Add(time.Minute)

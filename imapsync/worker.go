@@ -35,7 +35,7 @@ type worker struct {
 	id    store.AccountID
 	lease store.Lease
 	st    StateStore
-	cfg   Config
+	cfg   *Config // the manager's
 	log   *slog.Logger
 	met   *metrics
 	pace  *pacer
@@ -51,7 +51,7 @@ type worker struct {
 
 	// Shared with the manager and the watchdog.
 	mu         sync.Mutex
-	acct       store.Account
+	acct       *store.Account
 	shared     Session                 // the open session, for Kick, Close and SpeakBy
 	endSession context.CancelCauseFunc // ends the present session or the wait for the next
 	kick       chan struct{}           // cap 1: look again
@@ -70,7 +70,7 @@ type worker struct {
 	// Of the worker's goroutine alone.
 	sess        Session
 	info        Info
-	profile     Profile // of the provider: by host, and once logged in by all that the server says
+	profile     *Profile // of the provider: by host, and once logged in by all that the server says
 	state       store.State
 	loaded      bool
 	folders     []*folder
@@ -242,7 +242,7 @@ func (w *worker) connect(ctx context.Context) error {
 		return err
 	}
 	defer leave()
-	sess, err := w.dial(ctx, acct)
+	sess, err := w.dial(ctx, *acct)
 	if err != nil {
 		return err
 	}
@@ -297,15 +297,15 @@ func (w *worker) closeSession(ctx context.Context, err error) {
 	w.sess, w.open = nil, nil
 }
 
-// account is the present configuration.
-func (w *worker) account() store.Account {
+// account is the present configuration; it is shared and MUST NOT be changed.
+func (w *worker) account() *store.Account {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.acct
 }
 
 // configure takes a changed configuration over and opens a new session with it.
-func (w *worker) configure(a store.Account) {
+func (w *worker) configure(a *store.Account) {
 	w.mu.Lock()
 	w.acct = a
 	end := w.endSession

@@ -41,6 +41,7 @@ func (s *Store) Folders(ctx context.Context, id AccountID) ([]Folder, uint64, er
 		if err := json.Unmarshal([]byte(raw), &f); err != nil {
 			return nil, 0, fmt.Errorf("folder %s of account %q: %w: %w", num, id, ErrStateLost, err)
 		}
+		f.share()
 		list = append(list, f)
 	}
 	slices.SortFunc(list, func(a, b Folder) int { return cmp.Compare(a.Num, b.Num) })

@@ -28,7 +28,7 @@ var (
 // Enlist gives accounts their places among the leases and the proofs of life where these
 // were lost: without the first no process would take an account, without the second
 // nobody would notice that it is silent. It says how many were missing.
-func (s *Store) Enlist(ctx context.Context, accounts []Account) (missing int, err error) {
+func (s *Store) Enlist(ctx context.Context, accounts []*Account) (missing int, err error) {
 	byShard := map[int][]any{}
 	for _, a := range accounts {
 		watched := "0"

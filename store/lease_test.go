@@ -19,7 +19,7 @@ func TestEnlist(t *testing.T) {
 		a, _ := create(t, s)
 		gone := a
 		gone.ID = "gone"
-		n, err := s.Enlist(ctx, []store.Account{a, gone})
+		n, err := s.Enlist(ctx, []*store.Account{&a, &gone})
 		if err != nil || n != 0 {
 			t.Fatalf("%d places missing, %v", n, err)
 		}
@@ -27,7 +27,7 @@ func TestEnlist(t *testing.T) {
 			t.Fatalf("free: %v, %v", free, err)
 		}
 		lose(t, rdb, "*:leases", "*:alive")
-		if n, err = s.Enlist(ctx, []store.Account{a, gone}); err != nil || n != 2 {
+		if n, err = s.Enlist(ctx, []*store.Account{&a, &gone}); err != nil || n != 2 {
 			t.Fatalf("%d places missing, %v", n, err)
 		}
 		if free, _, err := s.FreeLeases(ctx); err != nil || len(free) != 1 || free[0] != a.ID {

@@ -123,6 +123,7 @@ func (s *Store) openServer(owner, field string, r *serverRecord) (*Server, error
 		return nil, nil
 	}
 	srv := r.Server
+	srv.share()
 	var err error
 	if srv.Pass, err = s.ring.Open(r.Pass, owner, field+".pass"); err != nil {
 		return nil, err

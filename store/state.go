@@ -99,6 +99,7 @@ func (r stateReads) state() (State, error) {
 	}
 	if h["status"] != "" {
 		err = errors.Join(err, json.Unmarshal([]byte(h["status"]), &st.Status))
+		st.Status.share()
 	}
 	if err != nil {
 		return State{}, fmt.Errorf("%w: %w", ErrStateLost, err)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unique"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -28,7 +29,7 @@ func parseCaps(b []byte) Caps {
 		out.WriteString(strings.ToUpper(w))
 		out.WriteByte(' ')
 	}
-	return Caps{out.String()}
+	return Caps{unique.Make(out.String()).Value()} // the same for all accounts of a server
 }
 
 // Has says whether a capability was advertised.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -27,7 +28,8 @@ type Options struct {
 	Port     int
 	Security Security
 	// TLS judges the server's certificate; nil = the system's authorities. ServerName is
-	// set to Host where it is empty, MinVersion to TLS 1.2 where it is less.
+	// Host where it is empty, MinVersion TLS 1.2 where it is less; one that has both is
+	// shared by its connections instead of copied, and MUST NOT be changed.
 	TLS *tls.Config
 	// Dial opens a TCP connection; nil dials freely.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -232,14 +234,15 @@ func (c *Conn) startTLS(ctx context.Context, o *Options) error {
 // secure puts TLS over the connection.
 func (c *Conn) secure(ctx context.Context, o *Options) error {
 	c.stage = StageTLS
-	cfg := &tls.Config{}
-	if o.TLS != nil {
-		cfg = o.TLS.Clone()
+	cfg := o.TLS
+	if cfg == nil {
+		cfg = &tls.Config{}
 	}
-	if cfg.ServerName == "" {
-		cfg.ServerName = o.Host
+	if cfg.ServerName == "" || cfg.MinVersion < tls.VersionTLS12 {
+		cfg = cfg.Clone()
+		cfg.ServerName = cmp.Or(cfg.ServerName, o.Host)
+		cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
 	}
-	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
 	hctx, cancel := context.WithTimeout(ctx, c.lim.TLS)
 	defer cancel()
 	tc := tls.Client(c.raw, cfg)

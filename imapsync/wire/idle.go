@@ -120,6 +120,7 @@ func (c *Conn) idleResponse(k *command, r *response) (tagged bool, err error) {
 func (c *Conn) idling(ctx context.Context, k *command, limit time.Duration) (End, error) {
 	until := time.Now().Add(limit)
 	c.rd.release()
+	c.words.reset()
 	for {
 		if c.changes.Any() || c.changes.Else() {
 			if c.rd.buffered() == 0 {
