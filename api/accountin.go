@@ -27,7 +27,9 @@ type accountIn struct {
 	NotifyFrom Opt[When]       `json:"notifyFrom,omitempty" doc:"the first look announces messages that arrived at or after it; default now"`
 	SyncFrom   Opt[When]       `json:"syncFrom,omitempty" deprecated:"true" doc:"old name of notifyFrom"`
 	Metadata   Opt[Object]     `json:"metadata,omitempty" doc:"yours, given back; at most 4 KiB"`
-	IMAP       Block[imapIn]   `json:"imap,omitempty" doc:"the server to watch; replaced whole unless partial; false or null removes it"`
+	IMAP       Block[imapIn]   `json:"imap,omitempty" doc:"the server to watch; replaced whole unless partial; false or null removes it: the account then only sends"`
+	SMTP       Block[smtpIn]   `json:"smtp,omitempty" doc:"the server to send through; replaced whole unless partial; false or null removes it: the account is then only watched"`
+	SendingIn
 	ContentIn
 }
 
@@ -37,19 +39,24 @@ type headerIn struct {
 }
 
 type imapIn struct {
-	Partial     bool        `json:"partial,omitempty" doc:"keep what is not given, instead of replacing the block"`
+	ServerIn
 	Host        Opt[string] `json:"host,omitempty" minLength:"1" maxLength:"253" example:"imap.example.com"`
 	Port        Opt[int]    `json:"port,omitempty" minimum:"1" maximum:"65535" doc:"default 993, or 143 without secure" example:"993"`
 	Secure      Opt[bool]   `json:"secure,omitempty" doc:"true: TLS from the first byte. false: STARTTLS, and no login without it. Default true unless the port is 143"`
-	Plaintext   Opt[bool]   `json:"plaintext,omitempty" doc:"true: no TLS at all, everything readable on the way; needs mail.allowPlaintext"`
-	Auth        Opt[authIn] `json:"auth,omitempty"`
-	TLS         Opt[tlsIn]  `json:"tls,omitempty"`
 	Disabled    Opt[bool]   `json:"disabled,omitempty" doc:"true: keep the settings, watch nothing"`
 	SentPath    Opt[string] `json:"sentMailPath,omitempty" maxLength:"1024"`
 	DraftsPath  Opt[string] `json:"draftsMailPath,omitempty" maxLength:"1024"`
 	JunkPath    Opt[string] `json:"junkMailPath,omitempty" maxLength:"1024"`
 	TrashPath   Opt[string] `json:"trashMailPath,omitempty" maxLength:"1024"`
 	ArchivePath Opt[string] `json:"archiveMailPath,omitempty" maxLength:"1024"`
+}
+
+// ServerIn is what the servers of a request have in common.
+type ServerIn struct {
+	Partial   bool        `json:"partial,omitempty" doc:"keep what is not given, instead of replacing the block"`
+	Plaintext Opt[bool]   `json:"plaintext,omitempty" doc:"true: no TLS at all, everything readable on the way; needs mail.allowPlaintext"`
+	Auth      Opt[authIn] `json:"auth,omitempty"`
+	TLS       Opt[tlsIn]  `json:"tls,omitempty"`
 }
 
 type authIn struct {
@@ -114,30 +121,39 @@ func (in accountIn) apply(a *store.Account, c Config) error {
 	if err := in.ContentIn.apply(&a.Override.ContentOverride); err != nil {
 		return err
 	}
-	if !in.IMAP.Set {
+	if err := in.SendingIn.apply(a); err != nil {
+		return err
+	}
+	if err := in.IMAP.server(&a.IMAP, c, imapIn.server); err != nil {
+		return err
+	}
+	return in.SMTP.server(&a.SMTP, c, smtpIn.server)
+}
+
+// server puts a server that was said in its place; what is removed leaves nil there.
+func (o Block[T]) server(dst **store.Server, c Config, make func(T, *store.Server, Config) (*store.Server, error)) error {
+	if !o.Set || o.Null {
+		if o.Null {
+			*dst = nil
+		}
 		return nil
 	}
-	if in.IMAP.Null {
-		a.IMAP = nil
-		return nil
-	}
-	next, err := in.IMAP.Value.server(a.IMAP, c)
+	next, err := make(o.Value, *dst, c)
 	if err != nil {
 		return err
 	}
-	a.IMAP = next
+	*dst = next
 	return nil
 }
 
 // server is the server that a request asks for; old is the stored one, or nil.
 func (in imapIn) server(old *store.Server, c Config) (*store.Server, error) {
-	var next store.Server
-	if in.Partial && old != nil {
-		next = *old
+	next, err := in.base("body.imap", old)
+	if err != nil {
+		return nil, err
 	}
 	in.Host.into(&next.Host)
 	in.Port.into(&next.Port)
-	in.Plaintext.into(&next.Plaintext)
 	in.Disabled.into(&next.Disabled)
 	switch {
 	case in.Secure.Set && !in.Secure.Null:
@@ -156,32 +172,46 @@ func (in imapIn) server(old *store.Server, c Config) (*store.Server, error) {
 	in.JunkPath.into(&next.Roles.Junk)
 	in.TrashPath.into(&next.Roles.Trash)
 	in.ArchivePath.into(&next.Roles.Archive)
+	if next.User == "" {
+		return nil, invalid("body.imap.auth.user", "Required", "is required")
+	}
+	return &next, in.judge("body.imap", old, next, c)
+}
+
+// base is the stored server, or an empty one, with what was given of the common fields;
+// at is where they stand in the request.
+func (in ServerIn) base(at string, old *store.Server) (store.Server, error) {
+	var next store.Server
+	if in.Partial && old != nil {
+		next = *old
+	}
+	in.Plaintext.into(&next.Plaintext)
 	if in.TLS.Null {
 		next.TLS = store.ServerTLS{}
 	}
-	if err := in.TLS.Value.into(&next.TLS); err != nil {
-		return nil, err
+	if err := in.TLS.Value.into(at+".tls", &next.TLS); err != nil {
+		return next, err
 	}
-	if err := in.Auth.Value.into(&next); err != nil {
-		return nil, err
+	if in.Auth.Null {
+		next.User, next.Pass, next.AccessToken = "", secret.Text{}, secret.Text{}
 	}
-	return &next, in.judge(old, next, c)
+	return next, in.Auth.Value.into(at+".auth", &next)
 }
 
 // into sets what was given.
-func (in tlsIn) into(t *store.ServerTLS) error {
+func (in tlsIn) into(at string, t *store.ServerTLS) error {
 	in.CA.into(&t.CA)
 	if in.CA.Value != "" {
 		block, _ := pem.Decode([]byte(in.CA.Value))
 		if block == nil || !x509.NewCertPool().AppendCertsFromPEM([]byte(in.CA.Value)) {
-			return invalid("body.imap.tls.ca", "Invalid", "must be certificates in PEM")
+			return invalid(at+".ca", "Invalid", "must be certificates in PEM")
 		}
 	}
 	if in.Pin.Set {
 		t.Pin = in.Pin.Value
 		for i, pin := range in.Pin.Value {
 			if b, err := base64.StdEncoding.DecodeString(pin); err != nil || len(b) != 32 {
-				return invalid("body.imap.tls.pin["+strconv.Itoa(i)+"]", "Invalid", "must be a SHA-256 in base64")
+				return invalid(at+".pin["+strconv.Itoa(i)+"]", "Invalid", "must be a SHA-256 in base64")
 			}
 		}
 	}
@@ -196,16 +226,16 @@ func (in tlsIn) into(t *store.ServerTLS) error {
 }
 
 // into sets what was given; a password and an access token replace each other.
-func (in authIn) into(s *store.Server) error {
+func (in authIn) into(at string, s *store.Server) error {
 	in.User.into(&s.User)
 	pass, token := secret.New(in.Pass.Value), secret.New(in.AccessToken.Value)
 	switch {
 	case masked(pass):
-		return maskedAt("body.imap.auth.pass")
+		return maskedAt(at + ".pass")
 	case masked(token):
-		return maskedAt("body.imap.auth.accessToken")
+		return maskedAt(at + ".accessToken")
 	case !pass.Empty() && !token.Empty():
-		return invalid("body.imap.auth.accessToken", "Conflict", "cannot be given together with pass")
+		return invalid(at+".accessToken", "Conflict", "cannot be given together with pass")
 	case !pass.Empty():
 		s.Pass, s.AccessToken = pass, secret.Text{}
 	case !token.Empty():
@@ -222,28 +252,29 @@ func (in authIn) into(s *store.Server) error {
 
 // judge refuses a server that cannot work, that the operator does not allow, or that
 // would show a stored secret to somebody new.
-func (in imapIn) judge(old *store.Server, next store.Server, c Config) error {
+func (in ServerIn) judge(at string, old *store.Server, next store.Server, c Config) error {
+	none := next.Pass.Empty() && next.AccessToken.Empty()
 	switch {
 	case next.Host == "":
-		return invalid("body.imap.host", "Required", "is required")
+		return invalid(at+".host", "Required", "is required")
 	case strings.ContainsAny(next.Host, "/@ \t\r\n"):
-		return invalid("body.imap.host", "Invalid", "must be a host name or an address")
-	case next.User == "":
-		return invalid("body.imap.auth.user", "Required", "is required")
+		return invalid(at+".host", "Invalid", "must be a host name or an address")
+	case next.User == "" && !none:
+		return invalid(at+".auth.user", "Required", "is required")
 	case strings.ContainsAny(next.User, "\r\n\x00"):
-		return invalid("body.imap.auth.user", "Invalid", "must be a single line")
-	case next.Pass.Empty() && next.AccessToken.Empty():
-		return invalid("body.imap.auth.pass", "Required", "is required, or accessToken; to change single fields of the block add partial: true")
+		return invalid(at+".auth.user", "Invalid", "must be a single line")
+	case next.User != "" && none:
+		return invalid(at+".auth.pass", "Required", "is required, or accessToken; to change single fields of the block add partial: true")
 	case next.Plaintext && next.Secure:
-		return invalid("body.imap.plaintext", "Conflict", "contradicts secure: true")
+		return invalid(at+".plaintext", "Conflict", "contradicts secure: true")
 	case next.Plaintext && !c.AllowPlaintext:
-		return invalid("body.imap.plaintext", "NotAllowed", "is not allowed here; the operator can allow it by mail.allowPlaintext")
+		return invalid(at+".plaintext", "NotAllowed", "is not allowed here; the operator can allow it by mail.allowPlaintext")
 	case next.TLS.InsecureSkipVerify && !c.AllowInsecureTLS:
-		return invalid("body.imap.tls.rejectUnauthorized", "NotAllowed", "false is not allowed here; the operator can allow it by mail.allowInsecureTLS")
+		return invalid(at+".tls.rejectUnauthorized", "NotAllowed", "false is not allowed here; the operator can allow it by mail.allowInsecureTLS")
 	}
 	given := in.Auth.Value.Pass.Value != "" || in.Auth.Value.AccessToken.Value != ""
-	if old != nil && !given && !sameServer(*old, next) {
-		return invalid("body.imap.auth.pass", "Required", "must be given again when the server or its TLS changes: a stored secret goes nowhere new")
+	if old != nil && !none && !given && !sameServer(*old, next) {
+		return invalid(at+".auth.pass", "Required", "must be given again when the server or its TLS changes: a stored secret goes nowhere new")
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ type AccountRow struct {
 	Account         string        `json:"account"`
 	Name            string        `json:"name"`
 	Email           string        `json:"email"`
-	Type            string        `json:"type" enum:"imap,unset"`
+	Type            string        `json:"type" enum:"imap,sending,unset" doc:"what it is for: sending is an account with no server to watch"`
 	State           string        `json:"state" enum:"init,connecting,syncing,connected,disconnected,authenticationError,connectError,paused,unset"`
 	Health          Health        `json:"health" enum:"ok,starting,degraded,down,action-needed,paused"`
 	LastError       *lastErrorOut `json:"lastError,omitempty"`
@@ -42,8 +42,12 @@ type accountOut struct {
 	NotifyFrom *string     `json:"notifyFrom" format:"date-time"`
 	Metadata   *Object     `json:"metadata,omitempty"`
 	IMAP       *imapOut    `json:"imap,omitempty"`
-	ContentOut             // what the account has for itself
+	SMTP       *smtpOut    `json:"smtp,omitempty"`
+	SendingOut
+	ContentOut // what the account has for itself
 
+	SendOnly     bool          `json:"sendOnly,omitempty" doc:"it has no server to watch"`
+	Insecure     bool          `json:"insecure,omitempty" doc:"certificates of its servers are not checked"`
 	Connections  int           `json:"connections"`
 	Owner        *string       `json:"owner" doc:"process that watches it"`
 	Sync         *syncOut      `json:"sync,omitempty"`
@@ -96,18 +100,37 @@ type syncErrorOut struct {
 }
 
 type imapOut struct {
-	Host        string  `json:"host"`
-	Port        int     `json:"port"`
-	Secure      bool    `json:"secure"`
-	Plaintext   bool    `json:"plaintext,omitempty"`
-	Auth        authOut `json:"auth"`
-	TLS         *tlsOut `json:"tls,omitempty"`
-	Disabled    bool    `json:"disabled,omitempty"`
-	SentPath    string  `json:"sentMailPath,omitempty"`
-	DraftsPath  string  `json:"draftsMailPath,omitempty"`
-	JunkPath    string  `json:"junkMailPath,omitempty"`
-	TrashPath   string  `json:"trashMailPath,omitempty"`
-	ArchivePath string  `json:"archiveMailPath,omitempty"`
+	Host        string   `json:"host"`
+	Port        int      `json:"port"`
+	Secure      bool     `json:"secure"`
+	Plaintext   bool     `json:"plaintext,omitempty"`
+	Auth        *authOut `json:"auth"`
+	TLS         *tlsOut  `json:"tls,omitempty"`
+	Disabled    bool     `json:"disabled,omitempty"`
+	SentPath    string   `json:"sentMailPath,omitempty"`
+	DraftsPath  string   `json:"draftsMailPath,omitempty"`
+	JunkPath    string   `json:"junkMailPath,omitempty"`
+	TrashPath   string   `json:"trashMailPath,omitempty"`
+	ArchivePath string   `json:"archiveMailPath,omitempty"`
+}
+
+type smtpOut struct {
+	Host      string   `json:"host"`
+	Port      int      `json:"port"`
+	Secure    bool     `json:"secure"`
+	Plaintext bool     `json:"plaintext,omitempty"`
+	Auth      *authOut `json:"auth,omitempty"`
+	TLS       *tlsOut  `json:"tls,omitempty"`
+}
+
+// SendingOut is how an account sends, as far as it was said.
+type SendingOut struct {
+	EHLOName   string      `json:"smtpEhloName,omitempty"`
+	Copy       *bool       `json:"copy,omitempty"`
+	SendLimits *sendLimits `json:"sendLimits,omitempty"`
+	Aliases    []string    `json:"aliases,omitempty" nullable:"false"`
+	Locale     string      `json:"locale,omitempty"`
+	Timezone   string      `json:"tz,omitempty"`
 }
 
 type authOut struct {
@@ -131,7 +154,10 @@ func rowOf(a store.Account, st store.State, silent time.Duration, now time.Time)
 		SyncTime: stamp(st.Status.SyncTime), LastProvenAlive: stamp(st.LastAlive),
 		Health: HealthOf(a, st.Status, st.LastAlive, silent, now),
 	}
-	if a.IMAP == nil {
+	switch {
+	case a.IMAP == nil && a.SMTP != nil:
+		row.Type = "sending"
+	case a.IMAP == nil:
 		row.Type = "unset"
 	}
 	switch {
@@ -158,6 +184,7 @@ func show(a store.Account, st store.State, silent time.Duration, now time.Time) 
 		AccountRow: rowOf(a, st, silent, now), Version: a.Version, Epoch: a.Epoch, Path: a.Paths, Live: a.Live, Logs: a.Logs,
 		NotifyFrom: stamp(a.NotifyFrom), Connections: st.Status.Connections,
 		ContentOut:   ContentOut(a.Override.ContentOverride),
+		SendingOut:   SendingOut{EHLOName: a.SMTPEHLOName, Copy: a.Copy, Aliases: a.Aliases, Locale: a.Locale, Timezone: a.Timezone},
 		Capabilities: st.Status.Capabilities, Plan: st.Status.Plan, Created: stamp(a.Created), Updated: stamp(a.Updated),
 	}
 	if st.Epoch != 0 {
@@ -178,6 +205,16 @@ func show(a store.Account, st store.State, silent time.Duration, now time.Time) 
 	}
 	if a.IMAP != nil {
 		out.IMAP = showServer(*a.IMAP)
+		out.Insecure = a.IMAP.TLS.InsecureSkipVerify
+	}
+	if a.SMTP != nil {
+		out.SMTP = showSMTP(*a.SMTP)
+		out.Insecure = out.Insecure || a.SMTP.TLS.InsecureSkipVerify
+		out.SendOnly = a.IMAP == nil
+	}
+	if a.SendLimits != (store.SendLimits{}) {
+		limits := sendLimits(a.SendLimits)
+		out.SendLimits = &limits
 	}
 	if st.Owner != "" {
 		out.Owner = &st.Owner
@@ -196,13 +233,28 @@ func show(a store.Account, st store.State, silent time.Duration, now time.Time) 
 }
 
 func showServer(s store.Server) *imapOut {
-	out := &imapOut{
-		Host: s.Host, Port: s.Port, Secure: s.Secure, Plaintext: s.Plaintext, Disabled: s.Disabled,
-		Auth:     authOut{s.User, s.Pass.String(), s.AccessToken.String()},
+	return &imapOut{
+		Host: s.Host, Port: s.Port, Secure: s.Secure, Plaintext: s.Plaintext, Disabled: s.Disabled, Auth: showAuth(s), TLS: showTLS(s.TLS),
 		SentPath: s.Roles.Sent, DraftsPath: s.Roles.Drafts, JunkPath: s.Roles.Junk, TrashPath: s.Roles.Trash, ArchivePath: s.Roles.Archive,
 	}
-	if t := s.TLS; t.CA != "" || len(t.Pin) > 0 || t.MinVersion != "" || t.ServerName != "" || t.InsecureSkipVerify {
-		out.TLS = &tlsOut{t.CA, t.Pin, t.MinVersion, !t.InsecureSkipVerify, t.ServerName}
+}
+
+func showSMTP(s store.Server) *smtpOut {
+	out := &smtpOut{Host: s.Host, Port: s.Port, Secure: s.Secure, Plaintext: s.Plaintext, TLS: showTLS(s.TLS)}
+	if s.User != "" {
+		out.Auth = showAuth(s)
 	}
 	return out
+}
+
+func showAuth(s store.Server) *authOut {
+	return &authOut{s.User, s.Pass.String(), s.AccessToken.String()}
+}
+
+// showTLS is nil where nothing was said.
+func showTLS(t store.ServerTLS) *tlsOut {
+	if t.CA == "" && len(t.Pin) == 0 && t.MinVersion == "" && t.ServerName == "" && !t.InsecureSkipVerify {
+		return nil
+	}
+	return &tlsOut{t.CA, t.Pin, t.MinVersion, !t.InsecureSkipVerify, t.ServerName}
 }

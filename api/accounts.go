@@ -48,7 +48,7 @@ func (s *Server) accountRoutes() {
 	register(s, huma.Operation{
 		OperationID: "createAccount", Method: http.MethodPost, Path: "/v1/account", Tags: tags,
 		Summary:     "Register an account",
-		Description: "Stores the account and begins to watch it; does not wait for the connection. An id that exists is updated like PUT does, unless If-None-Match: * is sent. verify=true tries the mail server first and refuses with what it found.",
+		Description: "Stores the account and begins to watch it; does not wait for the connection. An id that exists is updated like PUT does, unless If-None-Match: * is sent. verify=true tries its servers first and refuses with what it found.",
 		Metadata:    map[string]any{"time": verifyTime},
 	}, scopes, s.createAccount)
 	register(s, huma.Operation{
@@ -58,7 +58,7 @@ func (s *Server) accountRoutes() {
 	register(s, huma.Operation{
 		OperationID: "updateAccount", Method: http.MethodPut, Path: "/v1/account/{account}", Tags: tags,
 		Summary:     "Change an account",
-		Description: "Fields that are given change; null removes. The imap block is replaced whole unless it says partial; false removes it. A change reconnects.",
+		Description: "Fields that are given change; null removes. The imap and smtp blocks are replaced whole unless they say partial; false removes them. A change reconnects.",
 	}, scopes, s.updateAccount)
 	register(s, huma.Operation{
 		OperationID: "deleteAccount", Method: http.MethodDelete, Path: "/v1/account/{account}", Tags: tags,
@@ -72,11 +72,11 @@ func (s *Server) accountRoutes() {
 	}, scopes, s.reconnect)
 	register(s, huma.Operation{
 		OperationID: "pauseAccount", Method: http.MethodPut, Path: "/v1/account/{account}/pause", Tags: tags,
-		Summary: "Stop watching an account", Description: "The connection is closed and no event of its mail follows until resume, which catches up.",
+		Summary: "Pause an account", Description: "The connection is closed and no event of its mail follows until resume, which catches up. Messages to send are accepted and held.",
 	}, scopes, s.pause)
 	register(s, huma.Operation{
 		OperationID: "resumeAccount", Method: http.MethodPut, Path: "/v1/account/{account}/resume", Tags: tags,
-		Summary: "Watch a paused account again",
+		Summary: "Watch a paused account again, and send what it holds",
 	}, scopes, s.resume)
 	register(s, huma.Operation{
 		OperationID: "listAccounts", Method: http.MethodGet, Path: "/v1/accounts", Tags: tags,
@@ -84,14 +84,14 @@ func (s *Server) accountRoutes() {
 	}, []string{scopeAccounts, scopeRead}, s.listAccounts)
 	register(s, huma.Operation{
 		OperationID: "verifyAccount", Method: http.MethodPost, Path: "/v1/verifyAccount", Tags: tags,
-		Summary: "Try a mail server without storing anything", Description: "At most 30 a minute per token.",
+		Summary: "Try mail servers without storing anything", Description: "At most 30 a minute per token.",
 		Metadata: map[string]any{"time": verifyTime},
 	}, scopes, s.verifyAccount)
 }
 
 type createIn struct {
 	IfNoneMatch string `header:"If-None-Match" doc:"* refuses an id that exists"`
-	Verify      bool   `query:"verify" doc:"try the mail server first"`
+	Verify      bool   `query:"verify" doc:"try its servers first"`
 	Body        accountIn
 }
 
@@ -246,7 +246,8 @@ type pauseIn struct {
 }
 
 type pauseBody struct {
-	Sync bool `json:"sync,omitempty" enum:"true" doc:"the watching; there is nothing else to pause yet"`
+	Sync bool `json:"sync,omitempty" enum:"true" doc:"the watching"`
+	Send bool `json:"send,omitempty" enum:"true" doc:"the sending. Both pause together, whichever is named"`
 }
 
 type paused struct {

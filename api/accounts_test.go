@@ -144,7 +144,7 @@ func TestAccountRefusals(t *testing.T) {
 		{"ca", imap(`"tls":{"ca":"x"}`), "body.imap.tls.ca", "PEM"},
 		{"min version", imap(`"tls":{"minVersion":"1.0"}`), "body.imap.tls.minVersion", "1.2"},
 		{"host with a path", `{"imap":{"host":"h/x","auth":{"user":"u","pass":"p"}}}`, "body.imap.host", "host name"},
-		{"not yet", `{"smtp":{"host":"h"}}`, "body.smtp", "not supported by this version"},
+		{"not yet", `{"oauth2":{"provider":"gmail"}}`, "body.oauth2", "not supported by this version"},
 		{"typing error", `{"emial":"x"}`, "body.emial", "did you mean email?"},
 		{"other case", `{"Email":"x"}`, "body.Email", "did you mean email?"},
 		{"two names of one", `{"notifyFrom":1,"syncFrom":2}`, "body.syncFrom", "old name"},

@@ -103,7 +103,7 @@ func TestGarbageRequests(t *testing.T) {
 		{name: "unknown setting", method: "POST", path: "/v1/settings", body: `{"notifyTekst":true}`, status: 400, code: "ValidationFailed"},
 		{name: "setting out of range", method: "POST", path: "/v1/settings", body: `{"stallAfter":5}`, status: 400, code: "ValidationFailed"},
 		{name: "reconnect false", method: "PUT", path: "/v1/account/jo/reconnect", body: `{"reconnect":false}`, status: 400, code: "ValidationFailed"},
-		{name: "pause send", method: "PUT", path: "/v1/account/jo/pause", body: `{"send":true}`, status: 400, code: "ValidationFailed"},
+		{name: "pause send", method: "PUT", path: "/v1/account/jo/pause", body: `{"send":false}`, status: 400, code: "ValidationFailed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := f.request(tt.method, tt.path, tt.body)

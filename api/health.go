@@ -33,6 +33,8 @@ func HealthOf(a store.Account, st store.Status, alive time.Time, silent time.Dur
 		return HealthAction
 	case a.Paused != nil:
 		return HealthPaused
+	case a.IMAP == nil && a.SMTP != nil: // there is nothing to watch
+		return HealthOK
 	case a.IMAP == nil:
 		return HealthAction
 	case a.IMAP.Disabled:

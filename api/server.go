@@ -32,6 +32,8 @@ type Options struct {
 	Kicker   Kicker       // required
 	Verifier Verifier     // nil: verifying answers FieldNotSupported
 
+	SMTPVerifier SMTPVerifier // nil: verifying smtp answers FieldNotSupported
+
 	// CheckTarget says whether a webhook URL may be called, with the reason in the
 	// error's text, which is shown. nil allows every http and https URL.
 	CheckTarget func(url string) error

@@ -18,11 +18,8 @@ import (
 // that this version does not know. They are refused like any unknown field, in words
 // that spare the search for a typing error.
 var later = map[string]bool{
-	"smtp": true, "oauth2": true, "proxy": true, "copy": true, "logs": true, "aliases": true, "subconnections": true,
-	"imapIndexer": true, "smtpEhloName": true, "locale": true, "tz": true, "sendLimits": true, "expectedEmail": true,
-	"resyncDelay": true, "useAuthServer": true, "notifyText": true, "notifyTextSize": true, "notifyHeaders": true,
-	"notifyAttachments": true, "notifyMoves": true, "trackOpens": true, "trackClicks": true, "deliveryAttempts": true,
-	"timezone": true, "reason": true, "limits": true, "ip": true,
+	"oauth2": true, "proxy": true, "imapIndexer": true, "expectedEmail": true, "resyncDelay": true, "useAuthServer": true,
+	"trackOpens": true, "trackClicks": true, "reason": true, "limits": true, "ip": true,
 }
 
 // checker compares a body that parseJSON read with the schema of its route. It stands
@@ -150,7 +147,7 @@ func (c *checker) object(s *huma.Schema, at string, v map[string]any) {
 			continue
 		}
 		if later[name] {
-			c.add(place, "NotSupported", "is not supported by this version")
+			c.add(place, "FieldNotSupported", "is not supported by this version")
 		} else if near := nearest(name, slices.Sorted(maps.Keys(s.Properties))); near != "" {
 			c.add(place, "Unknown", "is unknown; did you mean %s?", near)
 		} else {

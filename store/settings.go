@@ -37,6 +37,13 @@ type Settings struct {
 	NotifyMoves           bool        // a certain move is one messageMoved, a renamed folder one mailboxRenamed
 	StoreIdentity         string      // what folder state keeps beside UID and flags: IdentityAuto, the default, …Full or …None
 	Content               Content
+
+	DeliveryAttempts      int    // of a submission that names none; 0, the default: as many as its retry preset has
+	SendLimitWarnAt       int    // percent of an hour or day limit at which sendLimitApproaching says so; default 90
+	SendLogDays           int    // days that what was sent is known by its Message-ID; default 90
+	NotifyRefusalAsBounce bool   // a recipient that the submission server refused for good gives a messageBounce too
+	SMTPEHLOName          string // what to greet submission servers with; "": as configured
+	Locale, Timezone      string // of texts made for accounts that have none of their own
 }
 
 // The values of Settings.StoreIdentity.
@@ -48,7 +55,7 @@ const (
 
 // DefaultSettings is what holds where nothing was set.
 func DefaultSettings() Settings {
-	return Settings{WebhooksEnabled: true, WebhookEvents: []string{"*"}, StallAfter: 600, NewFolderLimit: 1000, AuthFailingDays: 3, StoreIdentity: IdentityAuto, Content: defaultContent()}
+	return Settings{WebhooksEnabled: true, WebhookEvents: []string{"*"}, StallAfter: 600, NewFolderLimit: 1000, AuthFailingDays: 3, StoreIdentity: IdentityAuto, Content: defaultContent(), SendLimitWarnAt: 90, SendLogDays: 90}
 }
 
 // SettingError says what is wrong with one setting.
@@ -168,6 +175,7 @@ func settingKeys() map[string]setting {
 		}, func(s Settings) any { return s.StoreIdentity }},
 	}
 	contentKeys(keys)
+	sendingKeys(keys)
 	return keys
 }
 
