@@ -1,6 +1,7 @@
 package imapsync
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -26,7 +27,10 @@ const baselineWindow = 5000
 // announced is written down, and mailboxNew is said. From here on a crash only repeats
 // the window it happened in.
 func (s *step) firstLook(ctx context.Context) error {
-	uids, _, err := s.listed(ctx)
+	uids, proof, err := s.listed(ctx)
+	if err == nil && proof == proofNone {
+		err = errPartial
+	}
 	if err != nil {
 		return err
 	}
@@ -36,8 +40,11 @@ func (s *step) firstLook(ctx context.Context) error {
 		first = *m.Baseline
 	}
 	top := s.sel.UIDNext
-	if n := len(uids); top == 0 && n > 0 {
-		top = uids[n-1] + 1
+	s.disagreed(proof != proofAbsent)
+	if n := len(uids); n > 0 && (top == 0 || m.Short) {
+		top = uids[n-1] + 1 // what does not show itself yet may be above
+	} else if m.Short {
+		top = 1
 	}
 	top = max(top, 1)
 	i, _ := slices.BinarySearch(uids, top)
@@ -87,13 +94,18 @@ func (s *step) toAnnounce(ctx context.Context, reason string, uids []uint32) ([]
 	}
 	var out []uint32
 	for chunk := range slices.Chunk(hits, 1000) {
-		ids, err := s.w.sess.Identities(ctx, uidSet(chunk))
+		ids, rest, err := all(ctx, chunk, uidSet(chunk), s.w.sess.Identities)
 		if err != nil {
 			return nil, err
 		}
 		places, err := s.recents(ctx, ids, reason == reasonNew)
 		if err != nil {
 			return nil, err
+		}
+		for _, uid := range rest { // of which nobody can say that it is old
+			if _, there := slices.BinarySearch(uids, uid); there {
+				out = append(out, uid)
+			}
 		}
 		for _, m := range ids {
 			if _, there := slices.BinarySearch(uids, m.UID); !there || m.InternalDate.Before(from) {
@@ -104,7 +116,36 @@ func (s *step) toAnnounce(ctx context.Context, reason string, uids []uint32) ([]
 			}
 		}
 	}
+	slices.Sort(out)
 	return out, nil
+}
+
+// all asks for messages, which stand in set, until no more of them come: an answer may be
+// limited. What did not come is the rest.
+func all(ctx context.Context, uids []uint32, set imap.UIDSet, ask func(context.Context, imap.UIDSet) ([]IdentityOf, error)) (got []IdentityOf, rest []uint32, err error) {
+	for rest = uids; len(rest) > 0; set = uidSet(rest[:min(len(rest), relinkWindow)]) {
+		some, err := ask(ctx, set)
+		if err != nil {
+			return nil, nil, err
+		}
+		came := make(map[uint32]bool, len(some))
+		for i := range some {
+			came[some[i].UID] = true
+		}
+		got = append(got, some...)
+		left := slices.DeleteFunc(slices.Clone(rest), func(uid uint32) bool { return came[uid] })
+		if len(left) == len(rest) {
+			break
+		}
+		rest = left
+	}
+	slices.SortFunc(got, func(a, b IdentityOf) int { return cmp.Compare(a.UID, b.UID) })
+	return slices.CompactFunc(got, func(a, b IdentityOf) bool { return a.UID == b.UID }), rest, nil
+}
+
+// span is the set from the first to the last of an ascending list.
+func span(uids []uint32) imap.UIDSet {
+	return imap.UIDSet{{Start: imap.UID(uids[0]), Stop: imap.UID(uids[len(uids)-1])}}
 }
 
 // recents looks the identities of these messages up, if asked to.
@@ -144,8 +185,12 @@ func (s *step) windows(ctx context.Context) error {
 	}
 	uids := s.uids
 	if uids == nil {
+		var proof proof
 		var err error
-		if uids, _, err = s.listed(ctx); err != nil {
+		if uids, proof, err = s.listed(ctx); err == nil && proof == proofNone {
+			err = errPartial // what is left out would be announced as new
+		}
+		if err != nil {
 			return err
 		}
 		i, _ := slices.BinarySearch(uids, low)
@@ -200,9 +245,7 @@ func (s *step) setLow(low uint32) {
 }
 
 func (s *step) window(ctx context.Context, window []uint32, last bool) error {
-	var set imap.UIDSet
-	set.AddRange(imap.UID(window[0]), imap.UID(window[len(window)-1]))
-	got, err := s.taken(ctx, set)
+	got, _, err := all(ctx, window, span(window), s.taken)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (s *step) count(ctx context.Context) error {
 		switch d := s.f.doubt; {
 		case d != nil && (time.Now().Before(d.next) || !s.fresh) && (len(s.claim) > 0 || exists < s.d.known()):
 			return errAgain // pushes do not put the second look off
-		case exists == left && s.expunged == 0 && (len(s.claim) == 0 || d == nil):
+		case exists == left && s.expunged == 0 && (len(s.claim) == 0 || d == nil) && !s.d.meta.Short && !s.gap:
 			return s.believe(ctx, exists)
 		case s.tier() == tierQResync && !s.asked && s.d.meta.UIDNext > 1 && (s.expunged > 0 || !s.told && exists < left):
 			s.asked = true
@@ -214,6 +214,10 @@ func (s *step) enumerate(ctx context.Context) error {
 		return err
 	}
 	complete := proof == proofAbsent
+	if complete {
+		s.gap = false
+		s.disagreed(false)
+	}
 	known, err := s.known(ctx)
 	if err != nil {
 		return err
@@ -340,10 +344,20 @@ func (s *step) doubtful(gone []uint32, known, left int) bool {
 	return true
 }
 
+// disagreed keeps that EXISTS and what can be listed disagree. Until a list has shown
+// that they do not, a number that fits is no proof: one may have gone for one that shows
+// itself only now.
+func (s *step) disagreed(yes bool) {
+	if m := &s.d.meta; m.Short != yes {
+		m.Short, s.d.moved = yes, true
+	}
+}
+
 // disagree notes that EXISTS and what can be listed differ by k. Nothing is deleted
 // while they do. A difference that stays the same is the server's way of counting,
 // unless it may be its way of listing.
 func (s *step) disagree(k int, p proof) error {
+	s.disagreed(true)
 	now, f := time.Now(), &s.f.short
 	if f.tries == 0 || f.by != k {
 		*f = shortness{by: k, since: now}
@@ -356,6 +370,7 @@ func (s *step) disagree(k int, p proof) error {
 	case f.seen >= skewTimes && now.Sub(f.since) >= skewAfter:
 		s.d.meta.Skew, s.d.moved, s.w.replan = k, true, true
 		*f = shortness{}
+		s.disagreed(false)
 		return nil
 	case f.tries < len(missingSteps) && k > 0:
 		f.next = now.Add(missingSteps[f.tries]) // it may only not be readable yet

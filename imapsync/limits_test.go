@@ -74,3 +74,47 @@ func TestRelink_where_the_count_is_off(t *testing.T) {
 		d.expect("mailboxReset INBOX syncStateLost")
 	})
 }
+
+// A first look at a folder of which the server lists only a part takes in nothing: the
+// rest would be announced as new mail.
+func TestFirstLook_limited_lists_are_not_the_folder(t *testing.T) {
+	eachCounting(t, func(d *den) {
+		d.old("INBOX", 30)
+		d.srv.act(func() { d.srv.cutSearch, d.srv.limited, d.srv.fetchMost = 20, true, 20 })
+		d.up()
+		d.pass(3 * time.Minute)
+		d.expect("accountAdded", "authenticationSuccess", "mailboxNew Archive", "accountInitialized added", "mailboxStalled INBOX refused")
+		d.srv.act(func() { d.srv.cutSearch, d.srv.limited, d.srv.fetchMost = 0, false, 0 })
+		d.pass(10 * time.Minute)
+		d.expect("mailboxNew INBOX", "mailboxRecovered INBOX")
+	})
+}
+
+// A first look that was cut goes on by a list, which must be whole as well.
+func TestFirstLook_goes_on_by_whole_lists(t *testing.T) {
+	eachCounting(t, func(d *den) {
+		d.old("INBOX", 30)
+		asked := 0
+		d.srv.strike = func(int) error {
+			d.srv.mu.Lock()
+			defer d.srv.mu.Unlock()
+			if slices.Contains(d.srv.questions, "INBOX SEARCH") {
+				asked++
+			}
+			if asked != 2 { // by date, and for the first window
+				return nil
+			}
+			d.srv.cutSearch, d.srv.limited, d.srv.fetchMost = 20, true, 20
+			return errFakeClosed
+		}
+		d.up()
+		d.pass(time.Minute)
+		d.expect("accountAdded", "authenticationSuccess", "mailboxNew INBOX", "mailboxNew Archive", "accountInitialized added")
+		d.srv.act(func() { d.srv.strike, d.srv.cutSearch, d.srv.limited, d.srv.fetchMost = nil, 0, false, 0 })
+		d.pass(10 * time.Minute)
+		d.expect()
+		if n := d.meta("INBOX").Count; n != 30 {
+			d.t.Errorf("%d messages", n)
+		}
+	})
+}

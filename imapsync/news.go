@@ -41,6 +41,33 @@ func (s *step) news(ctx context.Context) error {
 	return s.above(ctx, n, last, want)
 }
 
+// gapMost is how large a folder may be to be listed because of a gap; a larger one the
+// daily audit lists.
+const gapMost = 100_000
+
+// gaps finds out whether UIDs from before on, which the server has assigned since the last
+// complete look, did not come. They may have gone again; or they cannot be read yet, and as
+// many others have gone, so that the number fits. What vanished only T1 tells apart.
+func (s *step) gaps(ctx context.Context, before uint32) error {
+	m := &s.d.meta
+	from, end := max(before, m.Snap.UIDNext, 1), s.sel.UIDNext
+	if !s.fresh || end <= from || s.tier() == tierQResync || s.d.known() > gapMost {
+		return nil
+	}
+	if end-from > chunkMessages {
+		s.gap = true
+		return nil
+	}
+	for uid := from; uid < end && !s.gap; uid++ {
+		if err := s.load(ctx, uid); err != nil {
+			return err
+		}
+		_, known := s.d.record(uid)
+		s.gap = !known && s.d.awaited(uid) == nil
+	}
+	return nil
+}
+
 // above announces the messages n..last, of which there are about want.
 func (s *step) above(ctx context.Context, n, last uint32, want int) error {
 	if want > s.limit() || s.f.limit > 0 { // by name where a FETCH ended the connection

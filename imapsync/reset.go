@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
-
 	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/store"
 )
@@ -104,9 +102,7 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	untold := old.Baseline != nil && old.Baseline.Reason == reasonAdded && !from.IsZero()
 	matched := 0
 	for chunk := range slices.Chunk(uids, relinkWindow) {
-		var set imap.UIDSet
-		set.AddRange(imap.UID(chunk[0]), imap.UID(chunk[len(chunk)-1]))
-		ids, err := s.w.sess.Identities(ctx, set)
+		ids, _, err := all(ctx, chunk, span(chunk), s.w.sess.Identities)
 		if err != nil {
 			return err
 		}

@@ -40,10 +40,13 @@ func (s *client) Since(ctx context.Context, day time.Time) ([]uint32, error) {
 	}
 	uids, complete, err := s.search(ctx, &imap.SearchCriteria{Since: day}, true)
 	if err == nil && !complete {
-		return nil, &Error{Kind: ErrNo, Stage: StageCommand, Command: "UID SEARCH", Text: "answer is incomplete"}
+		return nil, errPartial
 	}
 	return uids, err
 }
+
+// errPartial refuses a folder whose messages are not all named.
+var errPartial = &Error{Kind: ErrNo, Stage: StageCommand, Command: "UID SEARCH", Text: "answer is incomplete"}
 
 // extended says whether SEARCH RETURN is asked.
 func (s *client) extended() bool { return s.info.ESearch && !s.plainSearch }

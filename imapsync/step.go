@@ -112,6 +112,7 @@ type step struct {
 	found, lost int  // by the last enumeration, of messages that the cursors stand for
 	listedAll   bool // it was complete
 
+	gap       bool // UIDs were assigned that did not come: a number that fits is no proof
 	uncounted bool // EXISTS is not to be trusted until the folder is opened again
 	wrote     bool
 
@@ -175,6 +176,9 @@ func (s *step) differences(ctx context.Context) error {
 	}
 	before := s.d.meta.UIDNext
 	if err := s.news(ctx); err != nil {
+		return err
+	}
+	if err := s.gaps(ctx, before); err != nil {
 		return err
 	}
 	whole, err := s.below(ctx, before)

@@ -35,7 +35,8 @@ type FolderMeta struct {
 
 	Look     time.Time   `json:"look,omitzero"` // last complete look
 	Snap     Snap        `json:"snap"`
-	Skew     int         `json:"skew,omitempty"` // EXISTS minus what can be enumerated, once latched
+	Skew     int         `json:"skew,omitempty"`  // EXISTS minus what can be enumerated, once latched
+	Short    bool        `json:"short,omitempty"` // they disagreed when last compared, and it is not latched
 	Baseline *Baseline   `json:"baseline,omitempty"`
 	Pending  []Pending   `json:"pend,omitempty"`
 	Scan     Scan        `json:"scan,omitzero"`

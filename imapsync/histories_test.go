@@ -1,0 +1,60 @@
+package imapsync
+
+import (
+	"testing"
+
+	"github.com/postrider/postrider/imapsync/imaptest"
+)
+
+// Histories that were drawn once, or made of such ones, and came out wrong.
+func TestOracle_what_was_wrong_once(t *testing.T) {
+	const (
+		archive = 1  // as pick takes it
+		early   = 15 // the lie that EXISTS tells of messages before they can be had: archive, too
+		minutes = 7  // a pause
+	)
+	calm := &plant{store: func(s Store) Store { return s.(*flakyStore).Store }} // a failed commit has all looked at again
+	for name, h := range map[string][]deed{
+		// The number of messages fits again before the list does.
+		"one goes for one that does not show itself": {
+			{Do: "append", A: archive},
+			{Do: "append", A: archive, Pause: minutes},
+			{Do: "lie", A: early},
+			{Do: "append", A: archive},
+			{Do: "expunge", A: archive, Pause: minutes},
+		},
+		"one goes while another does not show itself": {
+			{Do: "append", A: archive},
+			{Do: "append", A: archive, Pause: minutes},
+			{Do: "lie", A: early},
+			{Do: "append", A: archive, Pause: minutes},
+			{Do: "expunge", A: archive, Pause: minutes},
+		},
+		"one goes, and the worker, while another does not show itself": {
+			{Do: "append", A: archive},
+			{Do: "append", A: archive, Pause: minutes},
+			{Do: "lie", A: early},
+			{Do: "append", A: archive, Pause: minutes},
+			{Do: "expunge", A: archive},
+			{Do: "restart", Pause: minutes},
+		},
+		"a folder's first list does not show all of it": {
+			{Do: "append old", A: archive},
+			{Do: "append", A: archive},
+			{Do: "append", A: archive, Pause: minutes},
+			{Do: "lie", A: early},
+			{Do: "append", A: archive},
+			{Do: "rename", A: archive, B: 2, Pause: minutes},
+			{Do: "expunge", A: 6},
+		},
+	} {
+		for _, dialect := range []imaptest.Dialect{imaptest.T1(), imaptest.T2(), imaptest.T3()} {
+			t.Run(dialect.Name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				if err := happens(t, dialect, h, calm); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
