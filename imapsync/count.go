@@ -226,7 +226,7 @@ func (s *step) enumerate(ctx context.Context) error {
 	s.judgeClaim(gone, uids, complete)
 	s.listedAll, s.lost, s.found = complete, len(gone), 0
 	for _, uid := range found {
-		if s.d.returning(uid) {
+		if s.returning(uid) {
 			s.found++
 		}
 	}

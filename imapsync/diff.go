@@ -155,9 +155,6 @@ func (d *draft) awaited(uid uint32) *store.Pending {
 
 func comparePending(p store.Pending, uid uint32) int { return cmp.Compare(p.UID, uid) }
 
-// returning says whether a UID that state does not have would be one that came back.
-func (d *draft) returning(uid uint32) bool { return uid < d.meta.UIDNext && d.awaited(uid) == nil }
-
 // announces says whether the first look left a message to be announced.
 func (d *draft) announces(uid uint32) bool {
 	if d.meta.Baseline == nil {
@@ -206,11 +203,10 @@ const maxKeptID = 998
 // one that the first look left to be told. It is a messageNew, with the messageDeleted
 // of what it was elsewhere where that was held until now; or one messageMoved for both.
 func (d *draft) arrive(m *Message, a arrival) {
-	if a.returned && !d.returned {
-		d.returned = true
-		d.meta.Returns++
-	}
 	a.waited = d.awaited(m.UID)
+	if a.returned && a.waited == nil {
+		d.comesBack(m.UID)
+	}
 	if a.waited != nil {
 		p := *a.waited
 		a.waited = &p
@@ -244,6 +240,18 @@ func (d *draft) arrive(m *Message, a arrival) {
 		d.seen = map[store.MessageKey]store.Identity{}
 	}
 	d.seen[store.MessageKey{Folder: d.folder.Num, UIDValidity: d.meta.UIDValidity, UID: m.UID}] = ident
+}
+
+// comesBack notes that a UID of which was told that it is gone is there again: its events
+// have other ids than those that were told, also when it is waited for first.
+func (d *draft) comesBack(uid uint32) {
+	if !d.returned {
+		d.returned, d.moved = true, true
+		d.meta.Returns++
+	}
+	if p := d.awaited(uid); p != nil {
+		p.Returned = true
+	}
 }
 
 // newHere is a message's messageNew.
@@ -284,10 +292,14 @@ func (d *draft) tellHeld(g *store.Gone, rel *events.Related) {
 
 // wait has a UID asked for again at next: until then other folders are looked at.
 func (d *draft) wait(uid uint32, next time.Time) {
-	d.meta.Pending = append(d.meta.Pending, store.Pending{UID: uid, Since: next.Add(-holdArrived), Next: next, Held: true})
-	slices.SortFunc(d.meta.Pending, func(a, b store.Pending) int { return cmp.Compare(a.UID, b.UID) })
+	d.await(store.Pending{UID: uid, Since: next.Add(-holdArrived), Next: next, Held: true})
 	d.meta.UIDNext = max(d.meta.UIDNext, uid+1)
-	d.moved = true
+}
+
+// await adds a UID to those that are waited for.
+func (d *draft) await(p store.Pending) {
+	i, _ := slices.BinarySearchFunc(d.meta.Pending, p.UID, comparePending)
+	d.meta.Pending, d.moved = slices.Insert(d.meta.Pending, i, p), true
 }
 
 // maxPlaces bounds how many places one identity may have: a message that is sent to
@@ -392,8 +404,7 @@ func (d *draft) miss(uid uint32, now time.Time, reason, response string) {
 	d.moved = true
 	p := d.awaited(uid)
 	if p == nil {
-		i, _ := slices.BinarySearchFunc(d.meta.Pending, uid, comparePending)
-		d.meta.Pending = slices.Insert(d.meta.Pending, i, await(store.Pending{UID: uid, Since: now}, now))
+		d.await(await(store.Pending{UID: uid, Since: now}, now))
 		return
 	}
 	p.Tries++

@@ -118,3 +118,40 @@ func TestFirstLook_goes_on_by_whole_lists(t *testing.T) {
 		}
 	})
 }
+
+// A UID that was told of as gone, and that the server names again before it hands it
+// out, is told of under other ids than before.
+func TestReturned_message_that_is_waited_for(t *testing.T) {
+	eachTier(t, func(d *den) {
+		d.old("INBOX", 30)
+		d.started()
+		uid := d.srv.put("INBOX", "back")
+		d.pass(time.Second)
+		d.srv.expunge("INBOX", uid)
+		d.pass(2 * time.Minute)
+		d.expect("messageNew INBOX <back> new", "messageDeleted INBOX")
+		again := func() {
+			d.srv.act(func() {
+				d.srv.hidden[uid] = true
+				d.srv.folders["INBOX"].msgs[uid] = &fakeMessage{uid: uid, id: "<back>", date: time.Now(), modseq: d.srv.modseq}
+			})
+		}
+		again()
+		d.pass(10 * time.Second)
+		d.expect()
+		d.srv.act(func() { clear(d.srv.hidden) })
+		d.pass(time.Minute)
+		d.expect("messageNew INBOX <back> reappeared retried")
+		d.srv.expunge("INBOX", uid)
+		d.pass(2 * time.Minute)
+		d.expect("messageDeleted INBOX")
+		again()
+		d.pass(5 * time.Minute)
+		d.expect("messageMissing INBOX notReturned retried")
+		d.srv.expunge("INBOX", uid)
+		d.pass(15 * time.Minute)
+		d.expect("messageDeleted INBOX")
+		_, err := d.ledger()
+		d.ok(err)
+	})
+}

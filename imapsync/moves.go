@@ -300,8 +300,11 @@ func (s *step) stillAt(ctx context.Context, emailID string, places []store.Place
 }
 
 // postpone has the folders looked at that an arrival may have left, and the arrival wait.
-func (s *step) postpone(uid uint32, live []*folder) {
+func (s *step) postpone(uid uint32, live []*folder, returned bool) {
 	s.d.wait(uid, time.Now().Add(holdArrived))
+	if returned {
+		s.d.comesBack(uid)
+	}
 	if s.f.waits == nil {
 		s.f.waits = map[uint32][]uint32{}
 	}

@@ -45,12 +45,12 @@ func (s *step) news(ctx context.Context) error {
 // daily audit lists.
 const gapMost = 100_000
 
-// gaps finds out whether UIDs from before on, which the server has assigned since the last
-// complete look, did not come. They may have gone again; or they cannot be read yet, and as
+// gaps finds out whether UIDs above the cursor, which the server has assigned since the
+// last complete look, did not come. They may have gone again; or they cannot be read yet, and as
 // many others have gone, so that the number fits. What vanished only T1 tells apart.
-func (s *step) gaps(ctx context.Context, before uint32) error {
+func (s *step) gaps(ctx context.Context) error {
 	m := &s.d.meta
-	from, end := max(before, m.Snap.UIDNext, 1), s.sel.UIDNext
+	from, end := max(s.before, m.Snap.UIDNext, 1), s.sel.UIDNext
 	if !s.fresh || end <= from || s.tier() == tierQResync || s.d.known() > gapMost {
 		return nil
 	}
@@ -142,6 +142,10 @@ func (s *step) fetchAll(ctx context.Context, uids []uint32) error {
 	return nil
 }
 
+// returning says whether a UID that the state does not have would be one that came back:
+// the step began behind it, and nobody waits for it.
+func (s *step) returning(uid uint32) bool { return uid < s.before && s.d.awaited(uid) == nil }
+
 // absent notes which UIDs of a chunk did not come.
 func (s *step) absent(ctx context.Context, asked []uint32, came []Message, q *question) error {
 	if len(came) == len(asked) {
@@ -158,12 +162,16 @@ func (s *step) absent(ctx context.Context, asked []uint32, came []Message, q *qu
 		if _, ok := s.d.record(uid); ok {
 			continue // known already; whether it is gone the count check says
 		}
+		back := s.returning(uid)
 		reason, response := "notReturned", ""
 		if slices.Contains(q.refused, uid) {
 			reason, response = "serverError", responseOf(q.err)
 		}
 		if err := s.miss(ctx, uid, now, reason, response); err != nil {
 			return err
+		}
+		if back {
+			s.d.comesBack(uid)
 		}
 		// The cursor goes past it: Pending keeps it.
 		s.d.meta.UIDNext = max(s.d.meta.UIDNext, uid+1)
@@ -337,10 +345,11 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 		if a.own = ours != nil; a.own {
 			s.d.claim(ours)
 		}
-		a.returned = !known && !tell && s.d.returning(m.UID)
+		p := s.d.awaited(m.UID)
+		a.returned = !known && !tell && (s.returning(m.UID) || p != nil && p.Returned)
 		a.backfill = tell && s.d.meta.Baseline.Reason == reasonAdded
 		if from := s.came(own, m, &a); from != nil && !tell && s.d.awaited(m.UID) == nil && len(s.d.meta.Pending) < maxWaiting {
-			s.postpone(m.UID, []*folder{from})
+			s.postpone(m.UID, []*folder{from}, a.returned)
 			continue
 		}
 		if m.EmailID != "" && a.related == nil && !a.own && !a.copied {
@@ -355,7 +364,7 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 			}
 			waited := s.d.awaited(m.UID)
 			if len(live) > 0 && !tell && waited == nil && !a.returned && len(s.d.meta.Pending) < maxWaiting {
-				s.postpone(m.UID, live)
+				s.postpone(m.UID, live, false)
 				continue
 			}
 			a.copied = len(live) > 0

@@ -103,6 +103,7 @@ type step struct {
 	again bool // something came meanwhile: one more step
 
 	number   uint64      // of this look
+	before   uint32      // the cursor as it began
 	expunged int         // EXPUNGE responses that are not yet explained
 	pushed   imap.UIDSet // what pushes said vanished
 	claim    []uint32    // known UIDs that the server answered to have vanished
@@ -171,17 +172,17 @@ func (s *step) settled() {
 
 // differences finds what is new, changed and gone since the cursors, and moves them.
 func (s *step) differences(ctx context.Context) error {
+	s.before = s.d.meta.UIDNext
 	if err := s.awaited(ctx); err != nil {
 		return err
 	}
-	before := s.d.meta.UIDNext
 	if err := s.news(ctx); err != nil {
 		return err
 	}
-	if err := s.gaps(ctx, before); err != nil {
+	if err := s.gaps(ctx); err != nil {
 		return err
 	}
-	whole, err := s.below(ctx, before)
+	whole, err := s.below(ctx, s.before)
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,8 @@ type Pending struct {
 	Next  time.Time `json:"x"`
 	Said  bool      `json:"m,omitempty"` // messageMissing was said
 	Held  bool      `json:"h,omitempty"` // it came: what it left, or did not, is looked for until Next
+
+	Returned bool `json:"r,omitempty"` // it was told of as gone; Returns counts it
 }
 
 // Scan is the slow round over flags on servers without MODSEQ.
