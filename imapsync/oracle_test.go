@@ -177,9 +177,7 @@ func (w *world) hook(c imaptest.ModelCommand) imaptest.Act {
 	if c.Name == "LOGIN" || c.Name == "" {
 		return imaptest.Act{}
 	}
-	if os.Getenv("POSTRIDER_MODEL_LOG") != "" {
-		w.t.Logf("%s C%d %s %s (%s)", time.Now().Format("15:04:05.000"), c.Session, c.Name, c.Args, c.Folder)
-	}
+	w.logf("C%d %s %s (%s)", c.Session, c.Name, c.Args, c.Folder)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.amid) > 0 {
@@ -190,8 +188,16 @@ func (w *world) hook(c imaptest.ModelCommand) imaptest.Act {
 	return imaptest.Act{}
 }
 
+// logf logs what happens where that is asked for.
+func (w *world) logf(format string, args ...any) {
+	if os.Getenv("POSTRIDER_MODEL_LOG") != "" {
+		w.t.Logf(time.Now().Format("15:04:05.000 ")+format, args...)
+	}
+}
+
 // do does a deed, lets some time go by, and looks at what was said.
 func (w *world) do(x deed) {
+	w.logf("deed %+v", x)
 	switch x.Do {
 	case "restart":
 		w.down()
@@ -227,6 +233,7 @@ func (w *world) look() {
 			w.wrong("%v", err)
 		}
 		w.seen = e.Seq
+		w.logf("event %d %s %s %s", e.Seq, e.Type, e.Path, e.Data)
 		if e.Type != events.MessageDeletedType || w.moved[e.Path] {
 			continue
 		}
