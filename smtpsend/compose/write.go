@@ -17,7 +17,10 @@ type piece struct {
 	data     string
 	encoding string                        // of data or open; "" = as it is
 	open     func() (io.ReadCloser, error) // nil = data
-	size     int64                         // decoded octets of what open gives; -1 = unknown
+	size     int64                         // octets that open gives; -1 = unknown
+	written  int64                         // octets that they are when written; -1 = unknown
+	ends     bool                          // a line end is added where there is none,
+	tail     int64                         // and of what open gives that is as many octets
 	location string                        // of the attachment, for errors
 }
 
@@ -49,24 +52,67 @@ func (c *Composed) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (p *piece) write(w io.Writer) error {
-	if p.open == nil {
-		return encode(w, p.encoding, func(w io.Writer) error {
+	var last *ender
+	if p.ends {
+		last = &ender{w: w}
+		w = last
+	}
+	err := encode(w, p.encoding, func(w io.Writer) error {
+		if p.open == nil {
 			_, err := io.WriteString(w, p.data)
 			return err
-		})
-	}
-	r, err := p.open()
-	if err != nil {
-		return err
-	}
-	defer r.Close() // nothing was written there
-	return encode(w, p.encoding, func(w io.Writer) error {
+		}
+		r, err := p.open()
+		if err != nil {
+			return err
+		}
+		defer r.Close() // nothing was written there
 		n, err := io.Copy(w, r)
 		if err == nil && p.size >= 0 && n != p.size {
 			return errChanged
 		}
 		return err
 	})
+	if err == nil && last != nil && last.last != 0 && last.last != '\n' {
+		_, err = io.WriteString(w, "\r\n")
+	}
+	return err
+}
+
+// ender knows what was written last.
+type ender struct {
+	w    io.Writer
+	last byte
+}
+
+func (e *ender) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		e.last = p[len(p)-1]
+	}
+	return e.w.Write(p)
+}
+
+// octets is how many octets write writes; -1 = that is not known before.
+func (p *piece) octets() int64 {
+	var n counter
+	switch {
+	case p.open == nil:
+		if p.write(&n) != nil {
+			return -1
+		}
+		return n.n
+	case p.written >= 0 && p.ends:
+		return p.written + p.tail
+	}
+	return p.written
+}
+
+// base64Size is how many octets size of them are in base64; -1 of -1.
+func base64Size(size int64) int64 {
+	if size <= 0 {
+		return size
+	}
+	return (size+2)/3*4 + (size-1)/lineBytes*2
 }
 
 // encode has f write what is encoded to w.
@@ -78,7 +124,7 @@ func encode(w io.Writer, encoding string, f func(io.Writer) error) error {
 	case base64ed:
 		enc = &base64Writer{w: w}
 	case sevenBit, eightBit:
-		enc = &lineWriter{w: w}
+		return f(&lineWriter{w: w})
 	default:
 		return f(w)
 	}
@@ -88,12 +134,14 @@ func encode(w io.Writer, encoding string, f func(io.Writer) error) error {
 	return enc.Close()
 }
 
-// base64Writer writes base64 in lines of 76 (RFC 2045 section 6.8), each with its end.
+// base64Writer writes base64 in lines of 76 (RFC 2045 section 6.8), the last without its
+// end.
 type base64Writer struct {
-	w    io.Writer
-	left [lineBytes]byte // a line that is not full
-	n    int
-	line [78]byte
+	w     io.Writer
+	left  [lineBytes]byte // a line that is not full
+	n     int
+	line  [78]byte
+	begun bool
 }
 
 func (b *base64Writer) Write(p []byte) (int, error) {
@@ -111,10 +159,13 @@ func (b *base64Writer) Write(p []byte) (int, error) {
 }
 
 func (b *base64Writer) flush() error {
-	n := base64.StdEncoding.EncodedLen(b.n)
-	base64.StdEncoding.Encode(b.line[:], b.left[:b.n])
-	b.n = 0
-	_, err := b.w.Write(append(b.line[:n], "\r\n"...))
+	line := b.line[:0]
+	if b.begun {
+		line = append(line, "\r\n"...)
+	}
+	line = base64.StdEncoding.AppendEncode(line, b.left[:b.n])
+	b.n, b.begun = 0, true
+	_, err := b.w.Write(line)
 	return err
 }
 
@@ -125,8 +176,7 @@ func (b *base64Writer) Close() error {
 	return b.flush()
 }
 
-// lineWriter ends lines with CRLF, however they ended: LF, CR, CRLF. What is written
-// through it ends with a line's end.
+// lineWriter ends lines with CRLF, however they ended: LF, CR, CRLF.
 type lineWriter struct {
 	w    io.Writer
 	last byte
@@ -150,14 +200,6 @@ func (l *lineWriter) Write(p []byte) (int, error) {
 	}
 	_, err := l.w.Write(p[from:])
 	return len(p), err
-}
-
-func (l *lineWriter) Close() error {
-	if l.last == 0 || l.last == '\r' || l.last == '\n' {
-		return nil
-	}
-	_, err := io.WriteString(l.w, "\r\n")
-	return err
 }
 
 // counter counts what it is written, to an end.

@@ -21,12 +21,12 @@ func TestWriteTo(t *testing.T) {
 	}{
 		"as it is":            {piece{data: "a\r\nb\n"}, "a\r\nb\n"},
 		"line ends":           {piece{encoding: sevenBit, data: "a\nb\r\nc\rd\r\n\n"}, "a\r\nb\r\nc\r\nd\r\n\r\n"},
-		"line ends, open end": {piece{encoding: eightBit, open: opener("é\n.\n..\nx"), size: -1}, "é\r\n.\r\n..\r\nx\r\n"},
+		"line ends, open end": {piece{encoding: eightBit, open: opener("é\n.\n..\nx"), size: -1}, "é\r\n.\r\n..\r\nx"},
 		"quoted-printable":    {piece{encoding: quoted, data: "é = \n" + strings.Repeat("x", 80)}, "=C3=A9 =3D=20\r\n" + strings.Repeat("x", 75) + "=\r\n" + strings.Repeat("x", 5)},
 		"base64, nothing":     {piece{encoding: base64ed, open: opener(""), size: 0}, ""},
-		"base64, a line":      {piece{encoding: base64ed, open: opener(binary[:57]), size: 57}, base64.StdEncoding.EncodeToString([]byte(binary[:57])) + "\r\n"},
+		"base64, a line":      {piece{encoding: base64ed, open: opener(binary[:57]), size: 57}, base64.StdEncoding.EncodeToString([]byte(binary[:57]))},
 		"base64, two lines": {
-			piece{encoding: base64ed, open: opener(binary[:58]), size: 58},
+			piece{encoding: base64ed, open: opener(binary[:58]), size: 58, ends: true},
 			base64.StdEncoding.EncodeToString([]byte(binary[:57])) + "\r\n" + base64.StdEncoding.EncodeToString([]byte(binary[57:58])) + "\r\n",
 		},
 	} {
