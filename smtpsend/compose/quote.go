@@ -9,6 +9,9 @@ import (
 	"github.com/postrider/postrider/internal/message"
 )
 
+// maxQuote bounds the HTML of an original that is quoted, octets.
+const maxQuote = 2 << 20
+
 // phrases are the words around a quote, in one language. %d is the date, %n who wrote.
 type phrases struct {
 	wrote, date                         string
@@ -152,7 +155,8 @@ func quoteHTML(o *Original) string {
 	if o.HTML == "" {
 		return `<div style="white-space: pre-wrap">` + html.EscapeString(o.Text) + "</div>"
 	}
-	safe, _ := message.WebSafe(o.HTML, maxText/2)
+	whole, _ := message.Truncate(o.HTML, maxQuote)
+	safe, _ := message.WebSafe(whole, maxQuote)
 	return safe
 }
 
