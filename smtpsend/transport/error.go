@@ -47,7 +47,7 @@ const (
 type Error struct {
 	Phase Phase
 	// Code is the reply's, 0 = there was none. KindEnvelope and KindMessage without a
-	// code are our own refusals, before anything of the message was sent: a bad address,
+	// code are our own refusals, before the dot: a bad address,
 	// SIZE, SMTPUTF8, 8BITMIME, REQUIRETLS, a bare CR or LF. Those are for good.
 	Code     int
 	Enhanced [3]int // zero = none

@@ -22,6 +22,9 @@ type DSN struct {
 	Recipient string   // ORCPT of every recipient; "" = its own address
 }
 
+// wanted says whether more than an id was asked for.
+func (d DSN) wanted() bool { return d.Return != "" || len(d.Notify) > 0 || d.Recipient != "" }
+
 // Receipt is what the server said of a message it took.
 type Receipt struct {
 	Response string // the reply to the final dot, see Error.Line

@@ -2,7 +2,9 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/postrider/postrider/internal/tlsconf"
@@ -64,4 +66,60 @@ type Timeouts struct {
 	Block       time.Duration // each write; 3 min
 	Dot         time.Duration // the reply to the final dot; 10 min
 	Transaction time.Duration // one Send, connecting included; 60 min
+}
+
+const quitTimeout = 2 * time.Second
+
+func (o Options) withDefaults() Options {
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	t := &o.Timeouts
+	for _, d := range []struct {
+		value    *time.Duration
+		standard time.Duration
+	}{
+		{&t.Connect, 30 * time.Second},
+		{&t.TLS, 30 * time.Second},
+		{&t.Greeting, 5 * time.Minute},
+		{&t.Command, time.Minute},
+		{&t.Mail, 5 * time.Minute},
+		{&t.Rcpt, 5 * time.Minute},
+		{&t.Data, 2 * time.Minute},
+		{&t.Block, 3 * time.Minute},
+		{&t.Dot, 10 * time.Minute},
+		{&t.Transaction, time.Hour},
+		{&o.Idle, 30 * time.Second},
+		{&o.MaxAge, 10 * time.Minute},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.standard
+		}
+	}
+	for _, n := range []struct {
+		value    *int
+		standard int
+	}{{&o.Connections, 500}, {&o.ConnectionsPerHost, 20}, {&o.HandshakesPerHost, 5}, {&o.MaxMessages, 100}} {
+		if *n.value <= 0 {
+			*n.value = n.standard
+		}
+	}
+	return o
+}
+
+// tlsConfig judges s; nil = no TLS at all.
+func (o *Options) tlsConfig(s Server) (*tls.Config, error) {
+	if s.Plaintext && !s.Secure {
+		if !o.AllowPlaintext && !isLoopback(s.Host) {
+			return nil, errPlaintext
+		}
+		return nil, nil
+	}
+	return tlsconf.Client(s.Host, s.TLS, o.AllowInsecureTLS)
+}
+
+// isLoopback says whether host is this one by its spelling; no name is looked up for it.
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
