@@ -48,13 +48,13 @@
 //	{sNN}:a:ID:once         zset    ids of events appended without a lease             swept after 24 h
 //	{sNN}:a:ID:journal      stream  id seq-0: d date in ms, x event JSON               events.retention
 //	{sNN}:a:ID:outbox:spool hash    n bytes of what waits; paused; sleep why level     none
-//	                                probe of a spool that sleeps or wakes; limit, last
+//	                                probe of a spool that sleeps or wakes; limit
 //	{sNN}:a:ID:outbox:due   zset    submissions that wait -> when they are due, in ms  none
 //	{sNN}:a:ID:outbox:STATE zset    all submissions of the account in a state; of      none
 //	                                processing: the slots that are taken
 //	{sNN}:a:ID:outbox:limits hash   m, h, H and minute or hour -> messages, messages,  25 h
 //	                                recipients; approaching:, exceeded: and limit ->
-//	                                start of the window in which it was told of
+//	                                start of the window in which it was told of; last
 //	{sNN}:a:ID:outbox:keys:DAY hash digest of idempotency key -> queueId, hash, answer 3 d; counts 48 h
 //	{sNN}:a:ID:outbox:log:WEEK hash digest of Message-ID -> queueId, date, keyed       97 d; counts 90 d
 //	                                digests of recipients

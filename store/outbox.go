@@ -156,6 +156,7 @@ func (s *Store) Spool(ctx context.Context, account AccountID) (Spool, error) {
 type DueSpool struct {
 	Account AccountID
 	Since   time.Time
+	Active  int // slots that are taken
 }
 
 // DueSpools are the accounts with due submissions: at most limit a shard, those that wait
@@ -163,8 +164,20 @@ type DueSpool struct {
 func (s *Store) DueSpools(ctx context.Context, limit int) ([]DueSpool, error) {
 	var out []DueSpool
 	err := s.overdue(ctx, "work", limit, func(z redis.Z) {
-		out = append(out, DueSpool{AccountID(z.Member.(string)), time.UnixMilli(int64(z.Score)).UTC()})
+		out = append(out, DueSpool{Account: AccountID(z.Member.(string)), Since: time.UnixMilli(int64(z.Score)).UTC()})
 	})
+	if err != nil {
+		return nil, err
+	}
+	active := make([]*redis.IntCmd, len(out))
+	err = s.pipeline(ctx, "count slots", func(p redis.Pipeliner) {
+		for i := range out {
+			active[i] = p.ZCard(ctx, s.k.outboxOf(out[i].Account, string(SubmissionProcessing)))
+		}
+	})
+	for i := range out {
+		out[i].Active = int(active[i].Val())
+	}
 	return out, err
 }
 

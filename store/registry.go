@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -83,7 +84,8 @@ func (s *Store) account(ctx context.Context, id AccountID) (Account, string, err
 
 // UpdateAccount changes an account by change, which may be called several times. With
 // match above 0 the version must be that one. ID, Epoch and Created stay. Every call
-// raises Version, also one that changes nothing: that asks for a new connection.
+// raises Version, also one that changes nothing: that asks for a new connection. Another
+// submission server, other credentials or limits of sending wake the spool.
 //
 // Errors: ErrNotFound, ErrStale, and what change answers.
 func (s *Store) UpdateAccount(ctx context.Context, id AccountID, match uint64, change func(*Account) error) (Account, error) {
@@ -123,6 +125,9 @@ func (s *Store) updateAccount(ctx context.Context, id AccountID, match uint64, c
 		tx.op("HSET", tx.key(s.k.registry(n)), string(id), next)
 		tx.op("INCR", tx.key(s.k.shardVersion(n)))
 		tx.hint = accountHint(id)
+		if was, err := s.unseal(id, []byte(raw)); err == nil && sendsOtherwise(was, a) {
+			tx.wake()
+		}
 		var evs []events.Event
 		if more != nil {
 			if evs, err = more(tx, a); err != nil {
@@ -137,6 +142,11 @@ func (s *Store) updateAccount(ctx context.Context, id AccountID, match uint64, c
 			return Account{}, fmt.Errorf("account %q: %w", id, err)
 		}
 	}
+}
+
+// sendsOtherwise says whether what kept an account from sending may no longer hold.
+func sendsOtherwise(was, next Account) bool {
+	return !reflect.DeepEqual(was.SMTP, next.SMTP) || !reflect.DeepEqual(was.SendLimits, next.SendLimits)
 }
 
 // PauseAccount stops watching and sending: the fence is raised, so that nothing of the account

@@ -95,16 +95,21 @@ func (s *Store) UsedKey(ctx context.Context, account AccountID, i Idempotency) (
 }
 
 func (s *Store) usedKey(ctx context.Context, account AccountID, i Idempotency, now time.Time) (Accepted, error) {
-	var found []*redis.StringCmd
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, day := range s.k.keyDays(account, now) {
-			found = append(found, p.HGet(ctx, day, keyField(i.Key)))
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return Accepted{}, unavailable("read idempotency key", err)
+	var found [3]*redis.StringCmd
+	if err := s.pipeline(ctx, "read idempotency key", func(p redis.Pipeliner) { s.readKey(ctx, p, account, i, now, &found) }); err != nil {
+		return Accepted{}, err
 	}
+	return judgeKey(account, i, now, found)
+}
+
+func (s *Store) readKey(ctx context.Context, p redis.Pipeliner, account AccountID, i Idempotency, now time.Time, found *[3]*redis.StringCmd) {
+	for n, day := range s.k.keyDays(account, now) {
+		found[n] = p.HGet(ctx, day, keyField(i.Key))
+	}
+}
+
+// judgeKey says what the records that were found of a key mean for a request.
+func judgeKey(account AccountID, i Idempotency, now time.Time, found [3]*redis.StringCmd) (Accepted, error) {
 	for _, f := range found {
 		if f.Val() == "" {
 			continue
@@ -133,7 +138,15 @@ func (s *Store) usedKey(ctx context.Context, account AccountID, i Idempotency, n
 // Body answers.
 func (s *Store) AcceptSubmission(ctx context.Context, a Accept) (Accepted, error) {
 	m, limits := a.Submission, a.Limits.orDefaults()
-	u := &upload{s: s, ctx: ctx, m: &m}
+	u := &upload{s: s, ctx: ctx, m: &m, most: limits.AccountBytes}
+	done, err := s.acceptBody(ctx, &m, u, a, limits)
+	if done.Hit || err != nil && !errors.Is(err, ErrUnavailable) { // else it may have been accepted
+		u.drop()
+	}
+	return done, err
+}
+
+func (s *Store) acceptBody(ctx context.Context, m *Submission, u *upload, a Accept, limits OutboxLimits) (Accepted, error) {
 	if _, err := a.Body.WriteTo(u); err != nil {
 		return Accepted{}, fmt.Errorf("body of submission %s: %w", m.ID, err)
 	}
@@ -143,17 +156,11 @@ func (s *Store) AcceptSubmission(ctx context.Context, a Accept) (Accepted, error
 		}
 	}
 	m.Size, m.Pieces = u.size, max(u.pieces, 1)
-	if m.Size > limits.AccountBytes {
-		return Accepted{}, fmt.Errorf("submission %s has %d bytes: %w", m.ID, m.Size, ErrOutboxFull)
-	}
 	if err := s.roomFor(ctx, m.Size, limits.Bytes); err != nil {
 		return Accepted{}, err
 	}
 	for try := 0; ; try++ {
-		done, err := s.accept(ctx, m, u, a.Idempotency, limits)
-		if err == nil && done.Hit && u.pieces > 0 {
-			_ = s.DropBody(ctx, m.ID) // else it expires
-		}
+		done, err := s.accept(ctx, *m, u, a.Idempotency, limits)
 		if !errors.Is(err, ErrStale) || try == 4 {
 			return done, err
 		}
@@ -163,23 +170,32 @@ func (s *Store) AcceptSubmission(ctx context.Context, a Accept) (Accepted, error
 // accept is one try; ErrStale asks for another.
 func (s *Store) accept(ctx context.Context, m Submission, u *upload, idem *Idempotency, limits OutboxLimits) (Accepted, error) {
 	n := Shard(m.Account)
+	now, err := s.Now(ctx)
+	if err != nil {
+		return Accepted{}, err
+	}
 	var record *redis.StringCmd
-	var clock *redis.TimeCmd
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		record, clock = p.HGet(ctx, s.k.registry(n), string(m.Account)), p.Time(ctx)
-		return nil
-	})
-	if errors.Is(record.Err(), redis.Nil) {
+	var used [3]*redis.StringCmd
+	if err := s.pipeline(ctx, "read account", func(p redis.Pipeliner) {
+		record = p.HGet(ctx, s.k.registry(n), string(m.Account))
+		if idem != nil {
+			s.readKey(ctx, p, m.Account, *idem, now, &used)
+		}
+	}); err != nil {
+		return Accepted{}, err
+	}
+	if record.Val() == "" {
 		return Accepted{}, fmt.Errorf("account %q: %w", m.Account, ErrNotFound)
 	}
-	if err != nil {
-		return Accepted{}, unavailable("read account", err)
+	if idem != nil {
+		if hit, err := judgeKey(m.Account, *idem, now, used); err != nil || hit.Hit && hit.ID != m.ID {
+			return hit, err
+		}
 	}
 	account, err := s.unseal(m.Account, []byte(record.Val()))
 	if err != nil {
 		return Accepted{}, err
 	}
-	now := clock.Val()
 	evs := m.begin(account, now)
 
 	tx := s.begin(m.Account)
@@ -191,8 +207,8 @@ func (s *Store) accept(ctx context.Context, m Submission, u *upload, idem *Idemp
 	tx.guard(spool, "bytes", "<"+strconv.FormatInt(limits.AccountBytes-m.Size+1, 10))
 	if idem != nil {
 		days := s.k.keyDays(m.Account, now)
-		for _, day := range days {
-			tx.guard(day, keyField(idem.Key), "")
+		for i, day := range days {
+			tx.guard(day, keyField(idem.Key), used[i].Val()) // none, or one that is over
 		}
 		tx.op("HSET", tx.key(days[0]), keyField(idem.Key), tx.json(keyRecord{m.ID, hex.EncodeToString(idem.Hash[:]), now.UnixMilli(), idem.Answer}))
 		tx.op("PEXPIRE", tx.key(days[0]), (idempotencyFor + 24*time.Hour).Milliseconds())
@@ -222,13 +238,8 @@ func (s *Store) accept(ctx context.Context, m Submission, u *upload, idem *Idemp
 		return Accepted{ID: m.ID, Submission: m}, err
 	}
 
-	// Something was not as it was: the key was used, our own answer was lost, the upload
-	// ran out, or the account changed and we look again.
-	if idem != nil {
-		if used, err := s.usedKey(ctx, m.Account, *idem, now); err != nil || used.Hit && used.ID != m.ID {
-			return used, err
-		}
-	}
+	// Something was not as it was: our own answer was lost, the upload ran out, or the key or
+	// the account changed and we look again.
 	if stored, err := s.Submission(ctx, m.ID); err == nil && stored.Account == m.Account {
 		return Accepted{ID: m.ID, Submission: stored}, nil
 	} else if !errors.Is(err, ErrNotFound) {

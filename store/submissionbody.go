@@ -63,10 +63,14 @@ type upload struct {
 	buf    []byte
 	pieces int // stored
 	size   int64
+	most   int64
 }
 
 func (u *upload) Write(p []byte) (int, error) {
 	n := len(p)
+	if u.size+int64(n) > u.most {
+		return 0, fmt.Errorf("more than %d bytes: %w", u.most, ErrOutboxFull)
+	}
 	for len(p) > 0 {
 		if len(u.buf) == pieceSize {
 			if err := u.store(); err != nil {
@@ -89,6 +93,15 @@ func (u *upload) store() error {
 	_, err := pieceScript.run(u.ctx, u.s.rdb, keys, u.pieces, u.s.encodePiece(u.m, u.pieces, u.buf), uploadFor.Milliseconds())
 	u.pieces, u.buf = u.pieces+1, u.buf[:0]
 	return err
+}
+
+// drop removes what was stored of a body that will not be accepted; what it leaves expires.
+func (u *upload) drop() {
+	if u.pieces == 0 {
+		return
+	}
+	keys := []string{u.s.k.submission(u.m.ID), u.s.k.submissionBody(u.m.ID)}
+	_, _ = pieceScript.run(u.ctx, u.s.rdb, keys)
 }
 
 // OpenBody reads the body of a submission, piece by piece as it is asked for; ctx holds for

@@ -88,10 +88,12 @@ func (s *Store) MoveSubmissions(ctx context.Context, moves []Move, ops MoveOps) 
 	if ops.Sleep != nil {
 		tx.op("HSET", spool, "sleep", unixMilli(ops.Sleep.Until), "why", ops.Sleep.Reason, "level", ops.Sleep.Level)
 		tx.op("HDEL", spool, "probe")
+		tx.schedule()
 	} else if ops.Wake {
-		tx.op("HDEL", spool, "sleep", "why", "level", "probe", "limit")
+		tx.wake()
+	} else {
+		tx.schedule()
 	}
-	tx.schedule()
 	if ops.SentLog != nil {
 		tx.sentLog(*ops.SentLog, moves[0].Was.ID)
 	}
@@ -245,12 +247,17 @@ func (t *tx) schedule() {
 	t.op("WORK", t.key(k.outbox(Shard(t.id), "work")), t.key(k.outboxOf(t.id, "due")), t.key(k.outboxOf(t.id, "spool")), string(t.id))
 }
 
+// wake ends the sleep of the spool.
+func (t *tx) wake() {
+	t.op("HDEL", t.key(t.s.k.outboxOf(t.id, "spool")), "sleep", "why", "level", "probe", "limit")
+	t.schedule()
+}
+
 // WakeSpool lets an account send again: its credentials or servers were changed, or somebody
 // asks for it. Errors: ErrNotFound.
 func (s *Store) WakeSpool(ctx context.Context, account AccountID) error {
 	tx := s.begin(account)
-	tx.op("HDEL", tx.key(s.k.outboxOf(account, "spool")), "sleep", "why", "level", "probe", "limit")
-	tx.schedule()
+	tx.wake()
 	_, err := tx.run(ctx, nil)
 	if errors.Is(err, ErrStateLost) {
 		if _, err := s.Account(ctx, account); err != nil {

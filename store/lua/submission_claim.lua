@@ -41,7 +41,7 @@ for _, member in ipairs(busy) do
   end
 end
 if redis.call('HEXISTS', P .. 'accounts', account) == 0 then return {'GONE'} end
-local s = redis.call('HMGET', spool, 'paused', 'sleep', 'why', 'probe', 'last')
+local s = redis.call('HMGET', spool, 'paused', 'sleep', 'why', 'probe')
 if s[1] then return {'PAUSED'} end
 
 if id == '' then
@@ -76,15 +76,16 @@ local function wait(until_)
   redis.call('HSET', spool, 'limit', int(until_))
   schedule(S .. 'work', due, spool, account)
 end
-local pace = (tonumber(s[5] or '0') or 0) + tonumber(ARGV[7])
-if tonumber(ARGV[7]) > 0 and pace > now then
+local table_ = A .. 'limits'
+local interval = tonumber(ARGV[7])
+local pace = interval > 0 and (tonumber(redis.call('HGET', table_, 'last') or '0') or 0) + interval or 0
+if pace > now then
   wait(pace)
   return {'PACED', int(pace)}
 end
 
 -- Limits are counted in buckets of a minute (60 of them) and of an hour (24): m and h hold
 -- messages, H recipients. Buckets that no window reaches any more are removed.
-local table_ = A .. 'limits'
 local minute, hour, day = math.floor(now / 60000), math.floor(now / 3600000), math.floor(now / 86400000)
 local counts, told = {m = {}, h = {}, H = {}}, {}
 local limited = false
@@ -144,8 +145,10 @@ if limited then
   redis.call('HINCRBY', table_, 'm' .. int(minute), 1)
   redis.call('HINCRBY', table_, 'h' .. int(hour), 1)
   redis.call('HINCRBY', table_, 'H' .. int(hour), rcpt)
-  redis.call('PEXPIRE', table_, 90000000)
 end
+if interval > 0 then redis.call('HSET', table_, 'last', int(now)) end
+if limited or interval > 0 then redis.call('PEXPIRE', table_, 90000000) end
+redis.call('HDEL', spool, 'limit')
 local lease = int(now + tonumber(ARGV[5]))
 redis.call('HSET', row, 'state', 'processing', 'stage', 'connect', 'reason', '', 'until', '0', 'op', op, 'owner', owner,
   'lease', lease, 'charged', charged, 'attempt', int((tonumber(attempt or '0') or 0) + 1),
@@ -156,7 +159,6 @@ redis.call('ZREM', S .. state, id)
 redis.call('ZADD', processing, 0, id)
 redis.call('ZADD', S .. 'processing', 0, id)
 redis.call('ZADD', S .. 'leases', lease, id)
-if tonumber(ARGV[7]) > 0 then redis.call('HSET', spool, 'last', int(now)) end
 if probe == '1' then redis.call('HSET', spool, 'probe', id) end
 schedule(S .. 'work', due, spool, account)
 return taken(row, probe, near)
