@@ -3,12 +3,14 @@ package store_test
 import (
 	"encoding/json"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
@@ -50,7 +52,9 @@ func loadFrozen(t *testing.T, path string) {
 	if err := json.Unmarshal(b, &keys); err != nil {
 		t.Fatal(err)
 	}
-	rdb := storetest.MiniredisClient(t)
+	m := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
 	for name, k := range keys {
 		for field, v := range k.Hash {
 			rdb.HSet(t.Context(), name, field, v)
@@ -79,7 +83,7 @@ func loadFrozen(t *testing.T, path string) {
 		t.Error(diff)
 	}
 	st, err := s.State(t.Context(), a.ID)
-	if err != nil || st.Seq != 3 || st.NextNum != 6 || st.Status.State != store.StateConnected || !st.Initialized {
+	if err != nil || st.Seq < 3 || st.NextNum != 6 || st.Status.State != store.StateConnected || !st.Initialized {
 		t.Errorf("%+v, %v", st, err)
 	}
 	meta, err := s.FolderMeta(t.Context(), a.ID, 5)
@@ -90,7 +94,7 @@ func loadFrozen(t *testing.T, path string) {
 	if err != nil || len(blocks) != 2 || blocks[0][0].Flags[0] != `\Seen` {
 		t.Errorf("%v, %v", blocks, err)
 	}
-	if got := journal(t, s, a.ID); strings.Join(got, ", ") != "1 accountAdded, 2 messageDeleted, 3 messageDeleted" {
+	if got := journal(t, s, a.ID); !strings.HasPrefix(strings.Join(got, ", "), "1 accountAdded, 2 messageDeleted, 3 messageDeleted") {
 		t.Errorf("%v", got)
 	}
 	if tok, err := s.TokenByValue(t.Context(), strings.Repeat("frozen-token-", 3)); err != nil || tok.Scopes[0] != "*" {
@@ -100,6 +104,9 @@ func loadFrozen(t *testing.T, path string) {
 	if err != nil || set.Webhooks.Reveal() != "https://h.example/" || set.StallAfter != 900 {
 		t.Errorf("%+v, %v", set, err)
 	}
+	if filepath.Base(filepath.Dir(path)) != "v1" { // which did not send
+		loadFrozenOutbox(t, s, m)
+	}
 	// and goes on
 	l, err := s.Acquire(t.Context(), a.ID, "p1", time.Minute) // who held it then
 	if err != nil {
@@ -107,6 +114,101 @@ func loadFrozen(t *testing.T, path string) {
 	}
 	if _, err := s.Commit(t.Context(), l, store.Change{Folders: []store.FolderChange{{Num: 5, Version: meta.Version, Drop: true}}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// frozenIdempotency is the key under which the frozen submission was accepted.
+var frozenIdempotency = store.Idempotency{Key: "order 7", Hash: [32]byte{7}, Answer: json.RawMessage(`{"queueId":"7"}`)}
+
+// loadFrozenOutbox reads what writeFrozenOutbox wrote, on the day it did.
+func loadFrozenOutbox(t *testing.T, s *store.Store, m *miniredis.Miniredis) {
+	ctx := t.Context()
+	page, err := s.Submissions(ctx, store.SubmissionQuery{Account: "support", Limit: 10})
+	if err != nil || page.Total != 2 || len(page.Submissions) != 2 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	sent, waits := page.Submissions[0], page.Submissions[1]
+	m.SetTime(waits.Created.Add(time.Hour))
+	want := frozenLetter(waits.ID)
+	want.Epoch, want.State, want.Created, want.NextAttempt, want.Size, want.Pieces = waits.Epoch, store.SubmissionQueued, waits.Created, waits.Created.Add(time.Minute), 7, 1
+	want.Attempt, want.Fence, want.Owner, want.Version, want.Op, want.ChargedAt = 1, 1, "p1", 3, waits.Op, waits.ChargedAt
+	want.Charged, want.Last, want.IdempotencyKey = 1, &store.Outcome{At: waits.Created, Error: "451 later", ErrorCode: "EENVELOPE", ResponseCode: 451}, frozenIdempotency.Key
+	if diff := cmp.Diff(want, waits); diff != "" || waits.ChargedAt.IsZero() {
+		t.Error(diff)
+	}
+	if sent.State != store.SubmissionSent || sent.Ended.IsZero() {
+		t.Errorf("%+v", sent)
+	}
+	r, err := s.OpenBody(ctx, waits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(r); err != nil || string(body) != "Hello\r\n" {
+		t.Errorf("%q, %v", body, err)
+	}
+	if used, err := s.UsedKey(ctx, "support", frozenIdempotency); err != nil || !used.Hit || used.ID != waits.ID || string(used.Answer) != `{"queueId":"7"}` {
+		t.Errorf("%+v, %v", used, err)
+	}
+	if e, err := s.SentMessage(ctx, "support", "<of.7@example.com>"); err != nil || e.ID != sent.ID || !s.WasSentTo(e, "ada@example.net") {
+		t.Errorf("%+v, %v", e, err)
+	}
+	claim := store.Claim{Account: "support", Owner: "p2", Lease: time.Minute, Slots: 1, Limits: store.Limits{PerDay: 2}}
+	if c, err := s.ClaimSubmission(ctx, claim); err != nil || c.Answer != store.ClaimLimit { // two were charged
+		t.Errorf("%+v, %v", c, err)
+	}
+	claim.Limits.PerDay = 3
+	if c, err := s.ClaimSubmission(ctx, claim); err != nil || c.Answer != store.ClaimOK || c.Submission.Fence != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if sp, err := s.Spool(ctx, "support"); err != nil || sp.Rows != 1 || sp.Bytes != 7 || sp.Active != 1 {
+		t.Errorf("%+v, %v", sp, err)
+	}
+	m.SetTime(waits.Created.Add(25 * time.Hour))
+	if n, err := s.SweepOutbox(ctx); err != nil || n != 1 {
+		t.Errorf("%d removed, %v", n, err)
+	}
+}
+
+// frozenLetter is a submission that says everything a request can.
+func frozenLetter(id store.SubmissionID) store.Submission {
+	return store.Submission{
+		ID: id, Account: "support", Source: "api", MessageID: "<of.7@example.com>", From: "sales@example.com",
+		To: []string{"ada@example.net", "bob@example.net"}, Pending: []string{"bob@example.net"}, Subject: "Offer", Tag: "offer",
+		Rejected: []store.Refusal{{Recipient: "eve@example.net", Response: "550 5.1.1 no", Code: 550, Enhanced: "5.1.1"}},
+		Metadata: json.RawMessage(`{"k":1}`), Attempts: 10, Preset: "standard", Delays: []time.Duration{10 * time.Second, time.Minute},
+		Gateway: "backup", DSN: &store.DSN{ID: "x", Return: "headers", Notify: []string{"failure"}}, RequireTLS: true, EightBit: true,
+		OnUnknown: "hold", Reference: &store.Reference{Message: "AAAAAQAAEmc", Action: "reply"}, Copy: new(true), SentMailPath: "Sent",
+	}
+}
+
+// writeFrozenOutbox stores a submission that was sent, and one whose first attempt failed.
+func writeFrozenOutbox(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	claim := store.Claim{Account: "support", Owner: "p1", Lease: time.Minute, Slots: 1, Limits: store.Limits{PerDay: 10}}
+	for i := range 2 {
+		now := time.Now()
+		a := store.Accept{Submission: frozenLetter(store.NewSubmissionID("support", now)), Body: strings.NewReader("Hello\r\n")}
+		if i == 0 {
+			a.Idempotency = &frozenIdempotency
+		}
+		if _, err := s.AcceptSubmission(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+		c, err := s.ClaimSubmission(ctx, claim)
+		if err != nil || c.Answer != store.ClaimOK {
+			t.Fatal(c, err)
+		}
+		next, ops := c.Submission, store.MoveOps{}
+		if next.State, next.NextAttempt = store.SubmissionQueued, next.Created.Add(time.Minute); i == 0 {
+			next.Charged, next.Last = 1, &store.Outcome{At: next.Created, Error: "451 later", ErrorCode: "EENVELOPE", ResponseCode: 451}
+		} else {
+			next.State, next.Ended = store.SubmissionSent, next.Created
+			ops.SentLog = &store.SentLog{MessageIDs: []string{next.MessageID}, Recipients: next.To, At: next.Ended}
+		}
+		if _, err := s.MoveSubmission(ctx, c.Submission, next, nil, ops); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Millisecond) // of another millisecond, so that ids are in order
 	}
 }
 
@@ -129,6 +231,7 @@ func writeFrozen(t *testing.T, dir string) {
 	if err := s.CheckKeys(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	writeFrozenOutbox(t, s)
 	out := map[string]frozenKey{}
 	for _, name := range rdb.Keys(t.Context(), "*").Val() {
 		var k frozenKey

@@ -40,7 +40,8 @@ type Claim struct {
 	Lease   time.Duration
 	Slots   int // submissions of the account that may be sent at once
 	Limits  Limits
-	WarnAt  int // percent of a limit at which to say so; 0 = 90
+	WarnAt  int    // percent of a limit at which to say so; 0 = 90
+	Op      string // a claim repeated with the same one takes nothing more; "": it is not repeated
 }
 
 // ClaimAnswer says what came of a claim.
@@ -87,16 +88,19 @@ var (
 
 // ClaimSubmission takes a submission to be sent now: it becomes SubmissionProcessing with a
 // new attempt and a new fence, in a slot, under a lease, charged to the limits. A claim
-// whose answer was lost within the client's own repeats is answered again; one that was
-// lost for good runs out with its lease. Errors: ErrUnavailable.
+// whose answer was lost is answered again to whoever repeats its Op, and to the client's own
+// repeats; else it runs out with its lease. Errors: ErrUnavailable.
 func (s *Store) ClaimSubmission(ctx context.Context, c Claim) (Claimed, error) {
 	warn := c.WarnAt
 	if warn == 0 {
 		warn = 90
 	}
+	if c.Op == "" {
+		c.Op = rand.Text()
+	}
 	l := c.Limits
 	answer, err := claimScript.slice(ctx, s.rdb, []string{s.k.tag(Shard(c.Account))},
-		string(c.Account), string(c.ID), rand.Text(), c.Owner, c.Lease.Milliseconds(), c.Slots,
+		string(c.Account), string(c.ID), c.Op, c.Owner, c.Lease.Milliseconds(), c.Slots,
 		l.MinInterval.Milliseconds(), l.PerMinute, l.PerHour, l.PerDay, l.RecipientsPerDay, warn)
 	if err != nil {
 		return Claimed{}, err

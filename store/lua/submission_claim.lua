@@ -87,16 +87,16 @@ end
 -- Limits are counted in buckets of a minute (60 of them) and of an hour (24): m and h hold
 -- messages, H recipients. Buckets that no window reaches any more are removed.
 local minute, hour, day = math.floor(now / 60000), math.floor(now / 3600000), math.floor(now / 86400000)
-local counts, told = {m = {}, h = {}, H = {}}, {}
+local counts, told = {}, {} -- by field; numbers as keys would be lists to some interpreters
 local limited = false
 for i = 8, 11 do limited = limited or tonumber(ARGV[i]) > 0 end
 if limited then
   local all = redis.call('HGETALL', table_)
   for i = 1, #all, 2 do
     local kind, n = string.sub(all[i], 1, 1), tonumber(string.sub(all[i], 2))
-    if counts[kind] and n then
+    if n then
       if n <= (kind == 'm' and minute - 60 or hour - 24) then redis.call('HDEL', table_, all[i])
-      else counts[kind][n] = math.max(0, tonumber(all[i + 1]) or 0) end
+      else counts[all[i]] = math.max(0, tonumber(all[i + 1]) or 0) end
     else
       told[all[i]] = all[i + 1]
     end
@@ -107,7 +107,8 @@ local near, over, room = {}, {}, 0
 local function check(name, unit, limit, kind, width, n, need, window)
   if limit <= 0 then return end
   local last, used = math.floor(now / width), 0
-  for i = last - n + 1, last do used = used + (counts[kind][i] or 0) end
+  local function at(i) return counts[kind .. int(i)] or 0 end
+  for i = last - n + 1, last do used = used + at(i) end
   local start = window and math.floor(now / window) * window
   local function tell(list, what, volume)
     if window and told[what .. ':' .. name] ~= int(start) then
@@ -117,7 +118,7 @@ local function check(name, unit, limit, kind, width, n, need, window)
   if used > 0 and used + need > limit then
     local left, i = used, last - n + 1
     while i < last do
-      left = left - (counts[kind][i] or 0)
+      left = left - at(i)
       if left == 0 or left + need <= limit then break end
       i = i + 1
     end
