@@ -36,6 +36,7 @@ var (
 type ActorStore interface {
 	Account(ctx context.Context, id store.AccountID) (store.Account, error)
 	Folders(ctx context.Context, id store.AccountID) ([]store.Folder, uint64, error)
+	FolderMeta(ctx context.Context, id store.AccountID, num uint32) (store.FolderMeta, error)
 	BeginIntent(ctx context.Context, id store.AccountID, i store.Intent) (store.Intent, error)
 	EndIntent(ctx context.Context, id store.AccountID, i store.Intent) error
 	DropIntent(ctx context.Context, id store.AccountID, i store.Intent) error

@@ -24,13 +24,19 @@ type PartWanted struct {
 
 // Parts implements Session.
 func (s *client) Parts(ctx context.Context, uid uint32, want []PartWanted) ([][]byte, error) {
+	return parts(ctx, s.c, uid, want)
+}
+
+// parts reads pieces of a message of the open folder. What did not come is nil; what is
+// empty has ended.
+func parts(ctx context.Context, c *wire.Conn, uid uint32, want []PartWanted) ([][]byte, error) {
 	items := make([]wire.Item, len(want), len(want)+1)
 	for i, p := range want {
 		items[i] = wire.Body(p.Section, p.Offset, p.Size)
 	}
 	out := make([][]byte, len(want))
 	ask := append(items[:len(items):len(items)], wire.ItemUID)
-	_, err := s.c.Fetch(ctx, imap.UIDSet{{Start: imap.UID(uid), Stop: imap.UID(uid)}}, ask, wire.FetchOptions{}, func(m *wire.Message) error {
+	_, err := c.Fetch(ctx, imap.UIDSet{{Start: imap.UID(uid), Stop: imap.UID(uid)}}, ask, wire.FetchOptions{}, func(m *wire.Message) error {
 		for i, it := range items {
 			sec := m.Section(it)
 			// A server that knows no pieces begins at the beginning again.

@@ -41,20 +41,29 @@ var base64Value = func() (t [256]byte) {
 	return t
 }()
 
-// decodeBase64 decodes until at least most bytes are there or b ends. Padding ends a
-// group, not the text: some mailers encode line by line.
+// decodeBase64 decodes until at least most bytes are there or b ends.
 func decodeBase64(b []byte, most int) []byte {
 	out := make([]byte, 0, max(0, min(base64.StdEncoding.DecodedLen(len(b)), most+3)))
-	var acc uint32
-	n := 0
+	var s base64State
+	if out = s.decode(out, b, most); len(out) >= most {
+		return out
+	}
+	return s.end(out)
+}
+
+// base64State is a group that is not full.
+type base64State struct {
+	acc uint32
+	n   int
+}
+
+// decode appends what b decodes to, until out has at least most bytes. Padding ends a
+// group, not the text: some mailers encode line by line.
+func (s *base64State) decode(out, b []byte, most int) []byte {
+	acc, n := s.acc, s.n
 	for _, c := range b {
 		if c == '=' {
-			if n >= 2 {
-				out = append(out, byte(acc>>(6*n-8)))
-			}
-			if n == 3 {
-				out = append(out, byte(acc>>2))
-			}
+			out = base64State{acc, n}.end(out)
 			acc, n = 0, 0
 			continue
 		}
@@ -67,15 +76,21 @@ func decodeBase64(b []byte, most int) []byte {
 			out = append(out, byte(acc>>16), byte(acc>>8), byte(acc))
 			acc, n = 0, 0
 			if len(out) >= most {
-				return out
+				break
 			}
 		}
 	}
-	if n >= 2 {
-		out = append(out, byte(acc>>(6*n-8)))
+	s.acc, s.n = acc, n
+	return out
+}
+
+// end appends what a group that is not full has of bytes.
+func (s base64State) end(out []byte) []byte {
+	if s.n >= 2 {
+		out = append(out, byte(s.acc>>(6*s.n-8)))
 	}
-	if n == 3 {
-		out = append(out, byte(acc>>2))
+	if s.n == 3 {
+		out = append(out, byte(s.acc>>2))
 	}
 	return out
 }
