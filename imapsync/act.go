@@ -2,6 +2,7 @@ package imapsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -96,7 +97,22 @@ func (a *Actor) Append(ctx context.Context, id store.AccountID, folder string, m
 	return at, err
 }
 
-// AddFlags adds flags to a message. Those that it has are not added again.
+// Place is where the message of an id in events is, by what is stored: it asks no server.
+func (a *Actor) Place(ctx context.Context, id store.AccountID, message string) (Place, error) {
+	p, parts, ok := parseID(message)
+	if !ok || parts != "" {
+		return Place{}, fmt.Errorf("message %q: %w", message, ErrNoMessage)
+	}
+	meta, err := a.o.Store.FolderMeta(ctx, id, p.Folder)
+	if errors.Is(err, store.ErrNotFound) {
+		return Place{}, fmt.Errorf("message %q of account %q: %w", message, id, ErrNoMessage)
+	}
+	p.UIDValidity = meta.UIDValidity
+	return p, err
+}
+
+// AddFlags adds flags to a message. Those that it has are not added again, those that its
+// folder does not keep not at all.
 func (a *Actor) AddFlags(ctx context.Context, id store.AccountID, p Place, flags ...string) error {
 	return a.do(ctx, id, func(ctx context.Context, l *live) error {
 		p, err := l.message(ctx, p)
@@ -205,6 +221,10 @@ func (l *live) message(ctx context.Context, p Place) (Place, error) {
 
 // add adds flags that a message of the open folder does not have.
 func (l *live) add(ctx context.Context, p Place, flags []string) error {
+	flags = slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return !kept(l.c.Folder().PermanentFlags, f) })
+	if len(flags) == 0 {
+		return nil
+	}
 	var has []string
 	there := false
 	_, err := l.c.Fetch(ctx, uidSet([]uint32{p.UID}), []wire.Item{wire.ItemUID, wire.ItemFlags}, wire.FetchOptions{}, func(m *wire.Message) error {
@@ -227,6 +247,14 @@ func (l *live) add(ctx context.Context, p Place, flags []string) error {
 	return l.act(ctx, i, func(*store.Intent) error {
 		_, err := l.c.Store(ctx, uidSet([]uint32{p.UID}), wire.StoreAdd, imapFlags(flags))
 		return err
+	})
+}
+
+// kept says whether a folder keeps a flag, by its PERMANENTFLAGS; one that tells none
+// keeps all (RFC 3501 section 7.1), "\*" is all keywords.
+func kept(permanent []imap.Flag, flag string) bool {
+	return len(permanent) == 0 || slices.ContainsFunc(permanent, func(p imap.Flag) bool {
+		return strings.EqualFold(string(p), flag) || p == imap.FlagWildcard && !strings.HasPrefix(flag, `\`)
 	})
 }
 

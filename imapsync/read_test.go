@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -101,6 +102,19 @@ func TestActor_Original(t *testing.T) {
 				t.Errorf("%v, flags %q", err, truth["INBOX"].Messages[uid])
 			}
 
+			if at, err := a.Place(ctx, r.id, told.ID); err != nil || at != o.Place {
+				t.Errorf("it is at %+v, %v, read at %+v", at, err, o.Place)
+			}
+			r.ok(a.AddFlags(ctx, r.id, o.Place, `\Answered`))
+			if truth, err := r.box.Truth(ctx); err != nil || !slices.Equal(truth["INBOX"].Messages[uid], []string{`\Answered`}) {
+				t.Errorf("%v, flags %q", err, truth["INBOX"].Messages[uid])
+			}
+			for _, id := range []string{"", told.Attachments[0].ID, imapsync.Place{Folder: 4711, UID: 1}.ID()} {
+				if _, err := a.Place(ctx, r.id, id); !errors.Is(err, imapsync.ErrNoMessage) {
+					t.Errorf("%q is at a place: %v", id, err)
+				}
+			}
+
 			gone := imapsync.Place{Folder: o.Place.Folder, UID: o.Place.UID + 100}.ID()
 			nowhere := imapsync.Place{Folder: 4711, UID: 1}.ID()
 			for _, id := range []string{"", "x", "!", gone, nowhere, told.Attachments[0].ID} {
@@ -188,5 +202,43 @@ func TestActor_Original_tries_again(t *testing.T) {
 				t.Errorf("read %+v, %q, %v", o, got, err)
 			}
 		})
+	}
+}
+
+// A flag that a folder does not keep is not asked for.
+func TestActor_AddFlags_leaves_out(t *testing.T) {
+	m := imaptest.StartModel(t, imaptest.T1())
+	r := newRig(t, storetest.Miniredis(t), m.User("jo", "secret"))
+	r.begin()
+	uid := r.put("INBOX", "one@x")
+	r.heard(events.MessageNewType)
+	r.down()
+	truth, err := r.box.Truth(t.Context())
+	r.ok(err)
+	validity := truth["INBOX"].UIDValidity
+	var stores atomic.Int64
+	m.Hook(func(c imaptest.ModelCommand) imaptest.Act {
+		switch c.Name {
+		case "SELECT":
+			return imaptest.Act{Instead: true, Send: fmt.Sprintf("* 1 EXISTS\r\n* OK [UIDVALIDITY %d] x\r\n* OK [PERMANENTFLAGS (\\Seen $Junk)] x\r\n{tag} OK [READ-WRITE] done\r\n", validity)}
+		case "UID FETCH":
+			return imaptest.Act{Instead: true, Send: fmt.Sprintf("* 1 FETCH (UID %d FLAGS ())\r\n{tag} OK done\r\n", uid)}
+		case "UID STORE":
+			stores.Add(1)
+			return imaptest.Act{Instead: true, Send: "{tag} OK done\r\n"}
+		}
+		return imaptest.Act{}
+	})
+	a := imapsync.NewActor(imapsync.ActorOptions{Store: r.st, Dialer: r.dialer})
+	defer a.Close()
+	list, _, err := r.st.Folders(t.Context(), r.id)
+	r.ok(err)
+	i := slices.IndexFunc(list, func(f store.Folder) bool { return f.Path == "INBOX" })
+	p := imapsync.Place{Folder: list[i].Num, UIDValidity: validity, UID: uid}
+	for n, flags := range [][]string{{"$Forwarded"}, {"$Forwarded", `\Answered`}, {"$junk", "$Forwarded"}} {
+		r.ok(a.AddFlags(t.Context(), r.id, p, flags...))
+		if got := stores.Load(); got != int64(n/2) {
+			t.Errorf("%q: %d commands", flags, got)
+		}
 	}
 }
