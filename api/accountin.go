@@ -148,7 +148,8 @@ func (o Block[T]) server(dst **store.Server, c Config, make func(T, *store.Serve
 
 // server is the server that a request asks for; old is the stored one, or nil.
 func (in imapIn) server(old *store.Server, c Config) (*store.Server, error) {
-	next, err := in.base("body.imap", old)
+	at := serverPlace{"body.imap", "body.imap.auth"}
+	next, err := in.base(at, old)
 	if err != nil {
 		return nil, err
 	}
@@ -175,12 +176,14 @@ func (in imapIn) server(old *store.Server, c Config) (*store.Server, error) {
 	if next.User == "" {
 		return nil, invalid("body.imap.auth.user", "Required", "is required")
 	}
-	return &next, in.judge("body.imap", old, next, c)
+	return &next, in.judge(at, old, next, c)
 }
 
-// base is the stored server, or an empty one, with what was given of the common fields;
-// at is where they stand in the request.
-func (in ServerIn) base(at string, old *store.Server) (store.Server, error) {
+// serverPlace is where a server and its login stand in a request.
+type serverPlace struct{ server, auth string }
+
+// base is the stored server, or an empty one, with what was given of the common fields.
+func (in ServerIn) base(at serverPlace, old *store.Server) (store.Server, error) {
 	var next store.Server
 	if in.Partial && old != nil {
 		next = *old
@@ -189,13 +192,13 @@ func (in ServerIn) base(at string, old *store.Server) (store.Server, error) {
 	if in.TLS.Null {
 		next.TLS = store.ServerTLS{}
 	}
-	if err := in.TLS.Value.into(at+".tls", &next.TLS); err != nil {
+	if err := in.TLS.Value.into(at.server+".tls", &next.TLS); err != nil {
 		return next, err
 	}
 	if in.Auth.Null {
 		next.User, next.Pass, next.AccessToken = "", secret.Text{}, secret.Text{}
 	}
-	return next, in.Auth.Value.into(at+".auth", &next)
+	return next, in.Auth.Value.into(at.auth, &next)
 }
 
 // into sets what was given.
@@ -252,29 +255,29 @@ func (in authIn) into(at string, s *store.Server) error {
 
 // judge refuses a server that cannot work, that the operator does not allow, or that
 // would show a stored secret to somebody new.
-func (in ServerIn) judge(at string, old *store.Server, next store.Server, c Config) error {
+func (in ServerIn) judge(at serverPlace, old *store.Server, next store.Server, c Config) error {
 	none := next.Pass.Empty() && next.AccessToken.Empty()
 	switch {
 	case next.Host == "":
-		return invalid(at+".host", "Required", "is required")
+		return invalid(at.server+".host", "Required", "is required")
 	case strings.ContainsAny(next.Host, "/@ \t\r\n"):
-		return invalid(at+".host", "Invalid", "must be a host name or an address")
+		return invalid(at.server+".host", "Invalid", "must be a host name or an address")
 	case next.User == "" && !none:
-		return invalid(at+".auth.user", "Required", "is required")
+		return invalid(at.auth+".user", "Required", "is required")
 	case strings.ContainsAny(next.User, "\r\n\x00"):
-		return invalid(at+".auth.user", "Invalid", "must be a single line")
+		return invalid(at.auth+".user", "Invalid", "must be a single line")
 	case next.User != "" && none:
-		return invalid(at+".auth.pass", "Required", "is required, or accessToken; to change single fields of the block add partial: true")
+		return invalid(at.auth+".pass", "Required", "is required, or accessToken; to change single fields of the block add partial: true")
 	case next.Plaintext && next.Secure:
-		return invalid(at+".plaintext", "Conflict", "contradicts secure: true")
+		return invalid(at.server+".plaintext", "Conflict", "contradicts secure: true")
 	case next.Plaintext && !c.AllowPlaintext:
-		return invalid(at+".plaintext", "NotAllowed", "is not allowed here; the operator can allow it by mail.allowPlaintext")
+		return invalid(at.server+".plaintext", "NotAllowed", "is not allowed here; the operator can allow it by mail.allowPlaintext")
 	case next.TLS.InsecureSkipVerify && !c.AllowInsecureTLS:
-		return invalid(at+".tls.rejectUnauthorized", "NotAllowed", "false is not allowed here; the operator can allow it by mail.allowInsecureTLS")
+		return invalid(at.server+".tls.rejectUnauthorized", "NotAllowed", "false is not allowed here; the operator can allow it by mail.allowInsecureTLS")
 	}
 	given := in.Auth.Value.Pass.Value != "" || in.Auth.Value.AccessToken.Value != ""
 	if old != nil && !none && !given && !sameServer(*old, next) {
-		return invalid(at+".auth.pass", "Required", "must be given again when the server or its TLS changes: a stored secret goes nowhere new")
+		return invalid(at.auth+".pass", "Required", "must be given again when the server or its TLS changes: a stored secret goes nowhere new")
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (s *Server) createAccount(ctx context.Context, in *createIn) (*created, err
 	if newErr == nil {
 		a, err := s.o.Store.CreateAccount(ctx, fresh)
 		if err == nil {
-			return &created{etag(a), createdBody{string(id), "new"}}, nil
+			return &created{etag(a.Version), createdBody{string(id), "new"}}, nil
 		}
 		if !errors.Is(err, store.ErrExists) {
 			return nil, err
@@ -142,7 +142,7 @@ func (s *Server) createAccount(ctx context.Context, in *createIn) (*created, err
 	if err != nil {
 		return nil, err
 	}
-	return &created{etag(a), createdBody{string(id), "existing"}}, nil
+	return &created{etag(a.Version), createdBody{string(id), "existing"}}, nil
 }
 
 type updateIn struct {
@@ -166,7 +166,7 @@ func (s *Server) updateAccount(ctx context.Context, in *updateIn) (*created, err
 	if err != nil {
 		return nil, ofAccount(in.id(), err)
 	}
-	return &created{etag(a), createdBody{Account: in.Account}}, nil
+	return &created{etag(a.Version), createdBody{Account: in.Account}}, nil
 }
 
 // checkAccount asks the operator's rules about what would be called.
@@ -286,8 +286,8 @@ func badID(id string) string {
 	return ""
 }
 
-// etag is the ETag of an account's version.
-func etag(a store.Account) string { return strconv.Quote(strconv.FormatUint(a.Version, 10)) }
+// etag is the ETag of a version.
+func etag(version uint64) string { return strconv.Quote(strconv.FormatUint(version, 10)) }
 
 // version reads If-Match; 0 means any.
 func version(ifMatch string) (uint64, error) {
@@ -326,7 +326,7 @@ func (s *Server) getAccount(ctx context.Context, in *showIn) (*showOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &showOut{etag(a), show(a, st, stallAfter(a, set), time.Now())}, nil
+	return &showOut{etag(a.Version), show(a, st, stallAfter(a, set), time.Now())}, nil
 }
 
 // stallAfter is how long an account may be silent.

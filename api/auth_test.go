@@ -52,7 +52,9 @@ var granted = map[string][]string{
 	"listMailboxes": {"read"}, "getSettings": {"settings"}, "updateSettings": {"settings"},
 	"createToken": {"tokens"}, "createTokenAlias": {"tokens"}, "listTokens": {"tokens"}, "getToken": {"tokens"},
 	"deleteToken": {"tokens"}, "readEvents": {"events"}, "readJournal": {"events"}, "streamEvents": {"events"},
-	"metrics": {"metrics"},
+	"metrics":      {"metrics"},
+	"listGateways": {"accounts"}, "createGateway": {"accounts"}, "getGateway": {"accounts"}, "updateGateway": {"accounts"},
+	"deleteGateway": {"accounts"},
 }
 
 var allScopes = []string{"*", "api", "accounts", "read", "write", "send", "events", "webhooks", "settings", "tokens", "monitor", "metrics"}
@@ -79,7 +81,7 @@ func TestEveryRouteAndEveryScope(t *testing.T) {
 				t.Errorf("%s %s (%s) has no scope", method, path, op.OperationID)
 				continue
 			}
-			url := strings.NewReplacer("{account}", "nobody", "{id}", "tok_none").Replace(path)
+			url := strings.NewReplacer("{account}", "nobody", "{id}", "tok_none", "{gateway}", "none").Replace(path)
 			for _, scope := range allScopes {
 				may := scope == "*" || slices.Contains(want, scope) || scope == "api" && want[0] != "tokens" && want[0] != "settings"
 				r := f.request(strings.ToUpper(method), url, "")

@@ -35,8 +35,10 @@ const (
 	NotFound             Code = "NotFound"
 	AccountNotFound      Code = "AccountNotFound"
 	TokenNotFound        Code = "TokenNotFound"
+	GatewayNotFound      Code = "GatewayNotFound"
 	MethodNotAllowed     Code = "MethodNotAllowed"
 	AccountAlreadyExists Code = "AccountAlreadyExists"
+	GatewayAlreadyExists Code = "GatewayAlreadyExists"
 	AccountPaused        Code = "AccountPaused"
 	IMAPUnavailable      Code = "IMAPUnavailable"
 	CursorExpired        Code = "CursorExpired"
@@ -74,8 +76,10 @@ var codes = map[Code]struct {
 	NotFound:             {404, "Not found", "There is nothing at this path. Paths are exact and have no trailing slash.", 0},
 	AccountNotFound:      {404, "Account not found", "No account has this id.", 0},
 	TokenNotFound:        {404, "Token not found", "No token has this id.", 0},
+	GatewayNotFound:      {404, "Gateway not found", "No gateway has this id.", 0},
 	MethodNotAllowed:     {405, "Method not allowed", "The path exists and takes other methods; Allow names them.", 0},
 	AccountAlreadyExists: {409, "Account already exists", "If-None-Match: * was sent and the id is taken.", 0},
+	GatewayAlreadyExists: {409, "Gateway already exists", "If-None-Match: * was sent and the id is taken.", 0},
 	AccountPaused:        {409, "Account is paused", "Resume the account first.", 0},
 	IMAPUnavailable:      {409, "Account has no IMAP", "The account has no imap block, or it is disabled.", 0},
 	CursorExpired:        {410, "Cursor expired", "The cursor is older than the journal, so events after it are gone. oldest is where reading can go on.", 0},

@@ -17,12 +17,12 @@ type smtpIn struct {
 
 // server is the server that a request asks for; old is the stored one, or nil.
 func (in smtpIn) server(old *store.Server, c Config) (*store.Server, error) {
-	return in.serverAt("body.smtp", old, c)
+	return in.serverAt(serverPlace{"body.smtp", "body.smtp.auth"}, old, c)
 }
 
 // serverAt is server for a block that stands elsewhere. A server that asks for no login
 // needs no auth: it trusts the network that we come from.
-func (in smtpIn) serverAt(at string, old *store.Server, c Config) (*store.Server, error) {
+func (in smtpIn) serverAt(at serverPlace, old *store.Server, c Config) (*store.Server, error) {
 	next, err := in.base(at, old)
 	if err != nil {
 		return nil, err

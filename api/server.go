@@ -121,6 +121,7 @@ func New(o Options) (*Server, error) {
 	s.huma.UseMiddleware(s.authorize, s.readBody)
 	s.accountRoutes()
 	s.mailboxRoutes()
+	s.gatewayRoutes()
 	s.settingRoutes()
 	s.tokenRoutes()
 	s.eventRoutes()
