@@ -86,8 +86,12 @@ func (s *step) compareSet(ctx context.Context, set imap.UIDSet) (differ int, err
 // caller keeps them.
 func (s *step) known(ctx context.Context) ([]uint32, error) {
 	uids := make([]uint32, 0, max(s.d.known(), 0))
-	err := s.records(ctx, func(recs []store.Record) error {
-		for _, r := range recs {
+	err := eachBlock(ctx, s, s.w.st.UIDs, func(idx uint32, stored []uint32) error {
+		drawn, ok := s.d.blocks[idx]
+		if !ok {
+			uids = append(uids, stored...)
+		}
+		for _, r := range drawn {
 			uids = append(uids, r.UID)
 		}
 		return nil

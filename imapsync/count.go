@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-
-	"github.com/postrider/postrider/store"
 )
 
 // shortness is how far EXISTS and what can be listed disagree, while they do.
@@ -126,7 +124,8 @@ func (s *step) list(ctx context.Context) (Enumeration, error) {
 	if s.w.sess.Exists() < listWhole {
 		return s.w.sess.UIDs(ctx, 1, 0)
 	}
-	all := Enumeration{Complete: true}
+	const most = 1 << 20 // EXISTS is only what the server says
+	all := Enumeration{UIDs: make([]uint32, 0, min(s.w.sess.Exists(), most)), Complete: true}
 	top := max(s.d.meta.UIDNext, s.sel.UIDNext)
 	for from, slice := uint64(1), sliceOf(top); ; from += slice {
 		to := from + slice - 1
@@ -383,14 +382,9 @@ func (s *step) disagree(k int, p proof) error {
 }
 
 // blockOrder is the ascending union of the blocks from..to of both maps.
-func blockOrder(a, b map[uint32][]store.Record, from, to uint32) []uint32 {
-	union := make(map[uint32]bool, len(a)+len(b))
-	for _, m := range []map[uint32][]store.Record{a, b} {
-		for idx := range m {
-			if idx >= from && idx <= to {
-				union[idx] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(union))
+func blockOrder[A, B any](a map[uint32]A, b map[uint32]B, from, to uint32) []uint32 {
+	union := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
+	union = slices.DeleteFunc(union, func(idx uint32) bool { return idx < from || idx > to })
+	slices.Sort(union)
+	return slices.Compact(union)
 }

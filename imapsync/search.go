@@ -29,7 +29,9 @@ func (s *client) UIDs(ctx context.Context, from, to uint32) (Enumeration, error)
 	if err != nil {
 		return Enumeration{}, err
 	}
-	uids = slices.DeleteFunc(uids, func(u uint32) bool { return u < from || to != 0 && u > to })
+	if n := len(uids); n > 0 && (uids[0] < from || to != 0 && uids[n-1] > to) {
+		uids = slices.DeleteFunc(uids, func(u uint32) bool { return u < from || to != 0 && u > to })
+	}
 	return Enumeration{UIDs: uids, Complete: complete}, nil
 }
 

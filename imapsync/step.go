@@ -348,16 +348,41 @@ func (s *step) corrupt(err error) error {
 // blocksAtOnce is how many blocks of a large folder are read at once.
 const blocksAtOnce = 256
 
-// records goes over all stored messages, block by block, ascending.
+// records goes over all messages of the state, block by block, ascending.
 func (s *step) records(ctx context.Context, visit func(recs []store.Record) error) error {
+	return eachBlock(ctx, s, s.w.st.Blocks, func(idx uint32, recs []store.Record) error {
+		if drawn, ok := s.d.blocks[idx]; ok {
+			recs = drawn
+		}
+		if len(recs) == 0 {
+			return nil
+		}
+		return visit(recs)
+	})
+}
+
+// eachBlock goes over all blocks in order, stored ones and those of the draft: read reads
+// the stored ones, some hundred at a time where there are many.
+func eachBlock[T any](ctx context.Context, s *step,
+	read func(context.Context, store.AccountID, uint32, store.FolderMeta, ...uint32) (map[uint32][]T, error),
+	visit func(idx uint32, stored []T) error,
+) error {
 	meta := s.f.meta
 	last := store.BlockOf(max(meta.UIDNext, s.d.meta.UIDNext))
-	if meta.Blocks <= 2*blocksAtOnce || int(last) > 8*meta.Blocks {
-		all, err := s.w.st.Blocks(ctx, s.w.id, s.f.Num, meta)
+	part := func(from, to uint32, idx ...uint32) error {
+		stored, err := read(ctx, s.w.id, s.f.Num, meta, idx...)
 		if err != nil {
 			return s.corrupt(err)
 		}
-		return s.visit(all, 0, last, visit)
+		for _, idx := range blockOrder(stored, s.d.blocks, from, to) {
+			if err := visit(idx, stored[idx]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if meta.Blocks <= 2*blocksAtOnce || int(last) > 8*meta.Blocks {
+		return part(0, last)
 	}
 	for from := uint32(0); from <= last; from += blocksAtOnce {
 		to := min(from+blocksAtOnce-1, last)
@@ -365,28 +390,7 @@ func (s *step) records(ctx context.Context, visit func(recs []store.Record) erro
 		for i := from; i <= to; i++ {
 			idx = append(idx, i)
 		}
-		some, err := s.w.st.Blocks(ctx, s.w.id, s.f.Num, meta, idx...)
-		if err != nil {
-			return s.corrupt(err)
-		}
-		if err := s.visit(some, from, to, visit); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// visit hands out blocks in order, those of the draft in place of the stored ones.
-func (s *step) visit(stored map[uint32][]store.Record, from, to uint32, visit func([]store.Record) error) error {
-	for _, idx := range blockOrder(stored, s.d.blocks, from, to) {
-		recs, ok := s.d.blocks[idx]
-		if !ok {
-			recs = stored[idx]
-		}
-		if len(recs) == 0 {
-			continue
-		}
-		if err := visit(recs); err != nil {
+		if err := part(from, to, idx...); err != nil {
 			return err
 		}
 	}

@@ -62,6 +62,8 @@ type StateStore interface {
 	FolderMetas(ctx context.Context, id store.AccountID, nums []uint32) (map[uint32]store.FolderMeta, error)
 	FolderMeta(ctx context.Context, id store.AccountID, num uint32) (store.FolderMeta, error)
 	Blocks(ctx context.Context, id store.AccountID, num uint32, meta store.FolderMeta, idx ...uint32) (map[uint32][]store.Record, error)
+	// UIDs is Blocks with the UIDs alone.
+	UIDs(ctx context.Context, id store.AccountID, num uint32, meta store.FolderMeta, idx ...uint32) (map[uint32][]uint32, error)
 	Gones(ctx context.Context, id store.AccountID) ([]store.Gone, error)
 	// Intents are our own changes that nobody saw the effect of.
 	Intents(ctx context.Context, id store.AccountID) ([]store.Intent, error)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -83,49 +84,91 @@ func sealBlock(b []byte) []byte {
 
 // decodeBlock reads what encodeBlock wrote. Anything else is ErrCorrupt.
 func decodeBlock(idx uint32, data []byte) ([]Record, error) {
-	recs, err := parseBlock(idx, data)
+	var recs []Record
+	err := openBlock(idx, data, func(mask byte, uids []uint32, r *blockReader) error {
+		recs = make([]Record, len(uids))
+		for i, uid := range uids {
+			recs[i].UID = uid
+		}
+		r.columns(mask, recs)
+		if r.err == nil && len(r.b) != 0 {
+			return errors.New("bytes left over")
+		}
+		return r.err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("block %d: %w: %w", idx, ErrCorrupt, err)
+		return nil, err
 	}
 	return recs, nil
 }
 
-func parseBlock(idx uint32, data []byte) ([]Record, error) {
-	raw, err := coder().dec.DecodeAll(data, nil)
-	if err != nil {
-		return nil, err
+// decodeUIDs reads the UIDs of a block alone. Of the columns behind them it says no more
+// than that they are what was written.
+func decodeUIDs(idx uint32, data []byte) ([]uint32, error) {
+	var own []uint32
+	err := openBlock(idx, data, func(_ byte, uids []uint32, _ *blockReader) error {
+		own = slices.Clone(uids)
+		return nil
+	})
+	return own, err
+}
+
+// opened is what reading a block needs for a moment.
+type opened struct {
+	raw  []byte
+	uids [blockSize]uint32
+}
+
+var openedPool = sync.Pool{New: func() any { return new(opened) }}
+
+// openBlock checks a block and hands out its UIDs and a reader of the columns behind them,
+// for the time of the call. Its error is ErrCorrupt.
+func openBlock(idx uint32, data []byte, read func(mask byte, uids []uint32, r *blockReader) error) error {
+	o := openedPool.Get().(*opened)
+	if err := o.parse(idx, data, read); err != nil {
+		return fmt.Errorf("block %d: %w: %w", idx, ErrCorrupt, err)
 	}
+	if cap(o.raw) <= 64*blockSize {
+		openedPool.Put(o)
+	}
+	return nil
+}
+
+func (o *opened) parse(idx uint32, data []byte, read func(byte, []uint32, *blockReader) error) error {
+	raw, err := coder().dec.DecodeAll(data, o.raw[:0])
+	if err != nil {
+		return err
+	}
+	o.raw = raw
 	if len(raw) < 7 {
-		return nil, errors.New("too short")
+		return errors.New("too short")
 	}
 	body, sum := raw[:len(raw)-4], binary.LittleEndian.Uint32(raw[len(raw)-4:])
 	if crc32.Checksum(body, castagnoli) != sum {
-		return nil, errors.New("checksum differs")
+		return errors.New("checksum differs")
 	}
 	mask := body[1]
 	if body[0] != blockVersion || mask&^columnsKnown != 0 || mask&(columnUID|columnFlags) != columnUID|columnFlags {
-		return nil, fmt.Errorf("version %d, columns %#x are not known here", body[0], mask)
+		return fmt.Errorf("version %d, columns %#x are not known here", body[0], mask)
 	}
 	r := blockReader{b: body[2:]}
-	count := r.uint(blockSize)
-	recs := make([]Record, count)
+	uids := o.uids[:r.uint(blockSize)]
 	uid := uint64(idx) * blockSize
-	for i := range recs {
+	for i := range uids {
 		d := r.uint(blockSize)
 		if i > 0 && d == 0 {
-			return nil, errors.New("UIDs do not ascend")
+			return errors.New("UIDs do not ascend")
 		}
 		uid += uint64(d)
 		if uid > math.MaxUint32 || BlockOf(uint32(uid)) != idx {
-			return nil, errors.New("UID outside of the block")
+			return errors.New("UID outside of the block")
 		}
-		recs[i].UID = uint32(uid)
+		uids[i] = uint32(uid)
 	}
-	r.columns(mask, recs)
-	if r.err == nil && len(r.b) != 0 {
-		return nil, errors.New("bytes left over")
+	if r.err != nil {
+		return r.err
 	}
-	return recs, r.err
+	return read(mask, uids, &r)
 }
 
 // blockReader reads a block's columns; after the first mistake it only gives zeros.

@@ -59,6 +59,16 @@ func TestBlock_round_trip(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" && len(want) > 0 {
 			t.Fatal(diff)
 		}
+		uids, err := decodeUIDs(idx, b)
+		if err != nil || len(uids) != len(want) {
+			t.Fatalf("%d UIDs, %v", len(uids), err)
+		}
+		_, _ = decodeUIDs(idx, sealBlock(make([]byte, blockSize))) // what was read is ours
+		for i, uid := range uids {
+			if uid != want[i].UID {
+				t.Fatalf("UID %d is read as %d", want[i].UID, uid)
+			}
+		}
 	})
 }
 
@@ -141,6 +151,9 @@ func TestBlock_with_a_column_of_a_later_version_is_refused(t *testing.T) {
 	if _, err := decodeBlock(0, b); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("%v", err)
 	}
+	if _, err := decodeUIDs(0, b); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestBlock_refuses_what_is_out_of_place(t *testing.T) {
@@ -179,6 +192,9 @@ func FuzzBlock(f *testing.F) {
 		recs, err := decodeBlock(idx, data)
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("not ErrCorrupt: %v", err)
+			}
+			if _, err := decodeUIDs(idx, data); err != nil && !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("not ErrCorrupt: %v", err)
 			}
 			return
