@@ -21,6 +21,6 @@
 // 3207 STARTTLS, 3461 DSN, 4954 AUTH (PLAIN, LOGIN, XOAUTH2, OAUTHBEARER of RFC 7628),
 // 6152 8BITMIME, 6531 SMTPUTF8, 8314 implicit TLS, 8689 REQUIRETLS.
 //
-// Not implemented, on purpose: CHUNKING and BINARYMIME (RFC 3030), SCRAM, TURN-like
-// commands, opportunistic TLS.
+// Not implemented, on purpose: CHUNKING and BINARYMIME (RFC 3030), SCRAM, opportunistic
+// TLS, the encoding of non-ASCII ORCPT (RFC 6533).
 package transport

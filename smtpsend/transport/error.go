@@ -59,7 +59,8 @@ type Error struct {
 	Description string // of AUTH: what the server said of a token (JSON)
 
 	// Unknown says that the dot may have been seen: beforeDot had succeeded, the dot may
-	// have left, and no reply can be read. It concerns Accepted only.
+	// have left, and no reply can be read. It concerns Accepted only. It is false where
+	// beforeDot had succeeded and the dot certainly has not left.
 	Unknown bool
 
 	// The recipients, where MAIL had succeeded; those not named were not answered.
