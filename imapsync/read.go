@@ -179,7 +179,7 @@ func (l *live) readable(ctx context.Context, p *Place) (store.Folder, error) {
 func (l *live) structure(ctx context.Context, p Place, o *Original) (root *message.Part, whole []byte, err error) {
 	var header []byte
 	there := false
-	head := wire.Body("HEADER", 0, maxHeaders)
+	head := wire.Body("HEADER", 0, message.MaxHeader)
 	_, err = l.c.Fetch(ctx, uidSet([]uint32{p.UID}), []wire.Item{wire.ItemUID, wire.ItemBodyStructure, head}, wire.FetchOptions{}, func(m *wire.Message) error {
 		there = true
 		if m.Structure != nil {
@@ -196,13 +196,19 @@ func (l *live) structure(ctx context.Context, p Place, o *Original) (root *messa
 	if err == nil && !there {
 		return nil, nil, fmt.Errorf("message %s of account %q: %w", p.ID(), l.id, ErrNoMessage)
 	}
+	tooLarge := func(what string) error {
+		return &Error{Kind: ErrLimit, Stage: StageCommand, Command: "UID FETCH", Text: what + " is too large"}
+	}
+	if len(header) == message.MaxHeader { // an address that is cut is somebody else's
+		return nil, nil, tooLarge("the header")
+	}
 	if root == nil || header == nil {
 		var cut bool
 		if whole, cut, err = l.section(ctx, p.UID, "", readUnknown); err != nil {
 			return nil, nil, err
 		}
 		if cut {
-			return nil, nil, &Error{Kind: ErrLimit, Stage: StageCommand, Command: "UID FETCH", Text: "the server cannot tell the structure of a large message"}
+			return nil, nil, tooLarge("a message whose structure the server cannot tell")
 		}
 		m := message.Parse(whole, nil)
 		o.Header = m.Header

@@ -162,6 +162,16 @@ func TestActor_Original_tries_again(t *testing.T) {
 	i := slices.IndexFunc(list, func(f store.Folder) bool { return f.Path == "INBOX" })
 	id := imapsync.Place{Folder: list[i].Num, UID: uid}.ID()
 
+	huge := "From: a@b\r\n" + strings.Repeat("To: bob@example.net\r\n", 15_000) + "\r\nhello\r\n"
+	uid, err = r.box.Append(ctx, "INBOX", []byte(huge), nil, time.Now())
+	r.ok(err)
+	a := imapsync.NewActor(imapsync.ActorOptions{Store: r.st, Dialer: r.dialer})
+	defer a.Close()
+	o, err := a.Original(ctx, r.id, imapsync.Place{Folder: list[i].Num, UID: uid}.ID())
+	if e, ok := errors.AsType[*imapsync.Error](err); !ok || e.Kind != imapsync.ErrLimit {
+		t.Errorf("of a header without end: %+v, %v", o, err)
+	}
+
 	for name, tt := range map[string]struct {
 		drop, refuse string // what fails: the n-th time only, and always
 		times        int64

@@ -30,6 +30,9 @@ func (c *composer) attachments() {
 	ids := map[string]bool{}
 	for i := range c.m.Attachments {
 		a, at := &c.m.Attachments[i], fmt.Sprintf("attachments[%d]", i)
+		if a.Open == nil {
+			c.problem(at, ValueInvalid, "it has no content")
+		}
 		a.Filename = c.phrase(at+".filename", a.Filename, maxName)
 		if a.CID = bareID(a.CID); a.CID != "" && !c.broken(at+".cid", a.CID) {
 			switch {

@@ -111,6 +111,7 @@ func TestRefuse(t *testing.T) {
 		"a type without subtype":       {attach(file("", "text", "")), "attachments[0].contentType ValueInvalid"},
 		"a type that is a sentence":    {attach(file("", "text/a b", "")), "attachments[0].contentType ValueInvalid"},
 		"parameters that end":          {attach(file("", `text/plain; a*=utf-8''%0d%0aBcc:x`, "")), "attachments[0].contentType ValueInvalid"},
+		"an attachment of nothing":     {attach(Attachment{}), "attachments[0] ValueInvalid"},
 		"101 attachments":              {attach(make([]Attachment, 101)...), "attachments ValueInvalid"},
 		"a file with a very long name": {attach(file(strings.Repeat("a", 999), "", "")), "attachments[0].filename LineTooLong"},
 	} {
