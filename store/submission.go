@@ -166,6 +166,7 @@ type Refusal struct {
 	Response  string `json:"response"`
 	Code      int    `json:"code"`
 	Enhanced  string `json:"enhanced,omitempty"`
+	Told      bool   `json:"told,omitempty"` // an event has named it, for good
 }
 
 // DSN is what delivery reports were asked for (RFC 3461).

@@ -27,6 +27,7 @@ type MoveOps struct {
 	Sleep    *Sleep    // the spool sleeps
 	Wake     bool      // the spool wakes
 	SentLog  *SentLog  // what was sent is remembered
+	DropBody bool      // the bodies are removed; a canceled submission's is anyway
 	Forget   time.Time // when a row that ended is removed; zero = by the defaults below
 }
 
@@ -168,7 +169,7 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 		t.tally(next, map[bool]int64{true: 1, false: -1}[next.counted()])
 	}
 	switch {
-	case next.State == SubmissionCanceled:
+	case next.State == SubmissionCanceled, ops.DropBody:
 		t.op("UNLINK", t.key(body))
 	case next.State.Final() && !was.State.Final():
 		t.op("PEXPIRE", t.key(body), keepBody.Milliseconds())
