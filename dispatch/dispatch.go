@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/postrider/postrider/internal/carrier"
 	"github.com/postrider/postrider/store"
 )
 
@@ -92,7 +93,7 @@ type core struct {
 	store    *store.Store
 	table    *Table
 	carriers *carriers
-	alarms   *alarms
+	alarms   *carrier.Alarms
 	m        *metrics
 	log      *slog.Logger
 	cfg      Config
@@ -118,7 +119,7 @@ func New(o Options) (*Dispatcher, error) {
 		return nil, fmt.Errorf("dispatch: %w", err)
 	}
 	c := &core{
-		store: o.Store, table: newTable(o.Store, cfg), alarms: newAlarms(),
+		store: o.Store, table: newTable(o.Store, cfg), alarms: carrier.NewAlarms(),
 		m: m, log: o.Logger, cfg: cfg, instance: o.Instance, proc: o.Instance + "/" + rand.Text()[:8],
 	}
 	c.carriers = &carriers{store: o.Store, client: asynq.NewClientFromRedisClient(o.Redis), cfg: cfg, log: o.Logger}

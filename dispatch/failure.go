@@ -179,7 +179,7 @@ func (h *haul) conclude(ctx context.Context, c *parcel, f store.FailedDelivery, 
 // after does what a script's answer asks for besides tasks.
 func (c *core) after(ctx context.Context, r store.Route, rep store.LaneReply) {
 	if !rep.Wake.IsZero() {
-		c.alarms.set(r.ID, rep.Wake)
+		c.alarms.Set(r.ID, rep.Wake)
 	}
 	if rep.Said > 0 {
 		if err := c.announce(ctx, r); err != nil {

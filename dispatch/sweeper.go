@@ -32,7 +32,7 @@ type Sweeper struct {
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { s.core.alarms.run(ctx, func(id string) { s.wake(ctx, id) }) })
+	wg.Go(func() { s.core.alarms.Run(ctx, func(id string) { s.wake(ctx, id) }) })
 	s.gone = map[string]int{}
 	beat, tick := time.NewTicker(beatEvery), time.NewTicker(s.core.cfg.Sweep)
 	defer beat.Stop()
@@ -220,61 +220,4 @@ func (s *Sweeper) wake(ctx context.Context, id string) {
 	}
 	s.core.carriers.release(ctx, r, rep.Released, nil)
 	s.core.after(ctx, r, rep)
-}
-
-// alarms remember when gates want to be looked at. It is safe for concurrent use; run
-// owns the timer.
-type alarms struct {
-	mu   sync.Mutex
-	due  map[string]time.Time
-	kick chan struct{}
-}
-
-func newAlarms() *alarms {
-	return &alarms{due: map[string]time.Time{}, kick: make(chan struct{}, 1)}
-}
-
-// set never blocks. One alarm is kept per route: the last one set.
-func (a *alarms) set(route string, at time.Time) {
-	a.mu.Lock()
-	a.due[route] = at
-	a.mu.Unlock()
-	select {
-	case a.kick <- struct{}{}:
-	default:
-	}
-}
-
-// next takes the alarms that are due, and says when the next one is.
-func (a *alarms) next(now time.Time) (due []string, wait time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	wait = time.Hour
-	for id, at := range a.due {
-		if d := at.Sub(now); d > 0 {
-			wait = min(wait, d)
-			continue
-		}
-		due = append(due, id)
-		delete(a.due, id)
-	}
-	return due, wait
-}
-
-func (a *alarms) run(ctx context.Context, ring func(route string)) {
-	for {
-		due, wait := a.next(time.Now())
-		for _, id := range due {
-			ring(id)
-		}
-		t := time.NewTimer(wait + 5*time.Millisecond) // Redis' clock cuts what ours rounds
-		select {
-		case <-t.C:
-		case <-a.kick:
-		case <-ctx.Done():
-			t.Stop()
-			return
-		}
-		t.Stop()
-	}
 }

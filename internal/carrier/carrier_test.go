@@ -1,6 +1,7 @@
 package carrier
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -39,6 +40,29 @@ func TestRetryDelay(t *testing.T) {
 			if got := RetryDelay(tt.n, tt.err, nil); got != tt.want || Ours(tt.err) != tt.ours {
 				t.Errorf("%d %v: %v, ours %v", tt.n, tt.err, got, Ours(tt.err))
 			}
+		}
+	})
+}
+
+func TestAlarms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, begun := NewAlarms(), time.Now()
+		var rung []string
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			a.Run(ctx, func(name string) { rung = append(rung, fmt.Sprint(name, " ", time.Since(begun).Round(time.Second))) })
+			close(done)
+		}()
+		a.Set("x", begun.Add(2*time.Hour))
+		a.Set("y", begun.Add(time.Minute))
+		a.Set("x", begun.Add(10*time.Second))
+		a.Set("past", begun.Add(-time.Second))
+		time.Sleep(3 * time.Hour)
+		stop()
+		<-done
+		if got := fmt.Sprint(rung); got != "[past 0s x 10s y 1m0s]" {
+			t.Error(got)
 		}
 	})
 }
