@@ -1,0 +1,298 @@
+package smtpsend_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/smtpsend"
+	"github.com/postrider/postrider/smtpsend/transport"
+	"github.com/postrider/postrider/store"
+)
+
+func TestSend(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.account("ada")
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(5 * time.Second)
+		if row := h.row(id); row.State != store.SubmissionSent || row.Attempt != 1 || len(row.Pending) != 0 {
+			t.Errorf("%+v", row)
+		}
+		got := h.sink.taken()
+		if len(got) != 1 || !strings.Contains(got[0].body, "Good day.") || got[0].to[0] != "bob@example.net" {
+			t.Errorf("%+v", got)
+		}
+		if told := h.told("ada"); !slices.Equal(told, []string{"messageQueued", "messageSent"}) {
+			t.Error(told)
+		}
+		if _, err := h.store.OpenBody(t.Context(), h.row(id)); err == nil {
+			t.Error("the body of what is sent is kept")
+		}
+	})
+}
+
+// Whatever happens before the dot, the message is sent once, after the pauses of its preset.
+func TestSend_every_stage_fails_once(t *testing.T) {
+	for _, phase := range []transport.Phase{
+		transport.PhaseConnect, transport.PhaseTLS, transport.PhaseGreeting, transport.PhaseHello, transport.PhaseSTARTTLS,
+		transport.PhaseAuth, transport.PhaseMail, transport.PhaseRcpt, transport.PhaseData, transport.PhaseBody,
+	} {
+		t.Run(string(phase), func(t *testing.T) {
+			bubble(t, func(t *testing.T, h *house) {
+				h.sink.set(func(x *tx) error {
+					if x.n == 0 {
+						return lost(phase)
+					}
+					return nil
+				})
+				h.account("ada")
+				id := h.submit(request("ada", "bob@example.net"))
+				time.Sleep(40 * time.Second)
+				if row := h.row(id); row.State != store.SubmissionSent || row.Attempt != 2 || row.Charged != 1 {
+					t.Errorf("%+v", row)
+				}
+				if n := len(h.sink.taken()); n != 1 {
+					t.Errorf("taken %d times", n)
+				}
+				if told := h.told("ada"); !slices.Equal(told, []string{"messageQueued", "messageDeliveryError", "messageSent"}) {
+					t.Error(told)
+				}
+			})
+		})
+	}
+}
+
+// No reply to the dot: nothing is sent again, for as long as nobody asks for it.
+func TestSend_unknown(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(x *tx) error {
+			if err := x.mark(); err != nil {
+				return err
+			}
+			return &transport.Error{Phase: transport.PhaseDot, Kind: transport.KindSocket, Unknown: true, Accepted: x.env.To}
+		})
+		h.account("ada")
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(time.Hour)
+		if row := h.row(id); row.State != store.SubmissionUnknown || row.Attempt != 1 {
+			t.Errorf("%+v", row)
+		}
+		if told := h.told("ada"); !slices.Equal(told, []string{"messageQueued", "messageHeld"}) {
+			t.Error(told)
+		}
+		h.sink.set(nil)
+		if _, err := h.Queue.Resolve(t.Context(), id, smtpsend.ResolveRetry); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Second)
+		sent := h.events("ada", events.MessageSentType)
+		if row := h.row(id); row.State != store.SubmissionSent || !row.PossibleDuplicate || len(sent) != 1 || len(h.sink.tried()) != 2 {
+			t.Errorf("%+v, %d sent", row, len(sent))
+		}
+	}, slowly)
+}
+
+// A first failure puts off what the preset says: attempts come at its times, within jitter.
+func TestSend_times_of_the_preset(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(*tx) error { return refused(transport.PhaseData, 451, [3]int{4, 7, 1}) })
+		h.account("ada")
+		r := request("ada", "bob@example.net")
+		r.Preset, r.Attempts = "code", 4
+		id := h.submit(r)
+		time.Sleep(3 * time.Minute)
+		tries := h.sink.tried()
+		if len(tries) != 4 {
+			t.Fatalf("%d tries", len(tries))
+		}
+		for i, want := range []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second} {
+			// asynq keeps whole seconds and looks once a second.
+			if d := tries[i+1].at.Sub(tries[i].at); d < want || d > want+want/5+3*time.Second {
+				t.Errorf("try %d after %v, want %v", i+2, d, want)
+			}
+		}
+		row := h.row(id)
+		if row.State != store.SubmissionFailed || row.Reason != "attemptsUsed" {
+			t.Errorf("%+v", row)
+		}
+		want := append([]string{"messageQueued"}, append(slices.Repeat([]string{"messageDeliveryError"}, 4), "messageFailed")...)
+		if told := h.told("ada"); !slices.Equal(told, want) {
+			t.Error(told)
+		}
+		archived, err := h.inspector().ListArchivedTasks(smtpsend.TaskQueue)
+		if err != nil || len(archived) != 1 || !strings.Contains(archived[0].LastErr, "451 no · attempt 4/4 · failed (attemptsUsed)") {
+			t.Errorf("%+v, %v", archived, err)
+		}
+	})
+}
+
+// What is put off shows in asynq under retry, with what the server said, and no address,
+// subject or word of the message.
+func TestTasks_show_what_became_of_it(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(*tx) error { return refused(transport.PhaseData, 451, [3]int{4, 7, 1}) })
+		h.account("ada")
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(3 * time.Second)
+		tasks, err := h.inspector().ListRetryTasks(smtpsend.TaskQueue)
+		if err != nil || len(tasks) != 1 {
+			t.Fatalf("%+v, %v", tasks, err)
+		}
+		if want := "451 no · attempt 1/10, next "; !strings.HasPrefix(tasks[0].LastErr, want) {
+			t.Errorf("%q", tasks[0].LastErr)
+		}
+		if p := string(tasks[0].Payload); !strings.Contains(p, string(id)) || strings.ContainsAny(p, "@") || strings.Contains(p, "Hello") {
+			t.Error(p)
+		}
+	})
+}
+
+func TestSend_later(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.account("ada")
+		at := time.Now().Add(time.Hour)
+		r := request("ada", "bob@example.net")
+		r.SendAt = at
+		id := h.submit(r)
+		gone := h.submit(r)
+		time.Sleep(time.Minute)
+		if tasks, err := h.inspector().ListScheduledTasks(smtpsend.TaskQueue); err != nil || len(tasks) != 2 {
+			t.Errorf("%+v, %v", tasks, err)
+		}
+		for range 2 {
+			if row, err := h.Queue.Cancel(t.Context(), gone); err != nil || row.State != store.SubmissionCanceled {
+				t.Errorf("%+v, %v", row, err)
+			}
+		}
+		time.Sleep(time.Hour)
+		got := h.sink.taken()
+		if len(got) != 1 || got[0].at.Sub(at) > 12*time.Second || got[0].at.Before(at) {
+			t.Fatalf("%+v", got)
+		}
+		if !strings.Contains(got[0].body, "Date: "+at.Format("Mon, 02 Jan 2006 15:04:05")) && !strings.Contains(got[0].body, "Date: "+at.UTC().Format("Mon, 2 Jan 2006 15:04:05")) {
+			t.Error(got[0].body)
+		}
+		if row := h.row(id); row.State != store.SubmissionSent {
+			t.Errorf("%+v", row)
+		}
+	}, slowly)
+}
+
+// The server's host is down for two hours: one connection is tried a wake, and afterwards
+// everything is sent, first in first out.
+func TestSend_host_down(t *testing.T) {
+	const n = 60
+	bubble(t, func(t *testing.T, h *house) {
+		up := time.Now().Add(2 * time.Hour)
+		h.sink.set(func(*tx) error {
+			if time.Now().Before(up) {
+				return lost(transport.PhaseConnect)
+			}
+			return nil
+		})
+		h.account("ada")
+		for i := range n {
+			h.submit(request("ada", fmt.Sprintf("to%d@example.net", i)))
+		}
+		time.Sleep(2 * time.Hour)
+		if tries := len(h.sink.tried()); tries > 20 { // wakes after 10 s to 15 min, and two slots at first
+			t.Errorf("%d tries while it was down", tries)
+		}
+		time.Sleep(20 * time.Minute)
+		if got := len(h.sink.taken()); got != n {
+			t.Errorf("%d sent", got)
+		}
+	}, slowly)
+}
+
+// Refused credentials: nobody is tried but a probe, and new ones send all at once.
+func TestSend_credentials(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(x *tx) error {
+			if x.server.User != "right" {
+				return &transport.Error{Phase: transport.PhaseAuth, Code: 535, Line: "535 5.7.8 no", Kind: transport.KindAuth}
+			}
+			return nil
+		})
+		h.account("ada", func(a *store.Account) { one := 1; a.SendLimits.MaxConnections = &one })
+		for i := range 5 {
+			h.submit(request("ada", fmt.Sprintf("to%d@example.net", i)))
+		}
+		time.Sleep(time.Minute)
+		page, err := h.store.Submissions(t.Context(), store.SubmissionQuery{Account: "ada", States: []store.SubmissionState{store.SubmissionHeld}, Limit: 10})
+		if err != nil || page.Total != 5 || len(h.sink.tried()) != 1 {
+			t.Errorf("%d held, %d tried, %v", page.Total, len(h.sink.tried()), err)
+		}
+		charged := 0
+		for _, row := range page.Submissions {
+			charged += row.Charged
+		}
+		if charged != 1 {
+			t.Errorf("%d charged", charged)
+		}
+		if _, err := h.store.UpdateAccount(t.Context(), "ada", 0, func(a *store.Account) error { a.SMTP.User = "right"; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Queue.Wake(t.Context(), "ada"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if got := len(h.sink.taken()); got != 5 {
+			t.Errorf("%d sent", got)
+		}
+	})
+}
+
+// A limit of the provider holds all mail of the account and fails none.
+func TestSend_provider_limit(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		enough := time.Now().Add(30 * time.Minute)
+		h.sink.set(func(*tx) error {
+			if time.Now().Before(enough) {
+				return refused(transport.PhaseMail, 550, [3]int{5, 4, 5})
+			}
+			return nil
+		})
+		h.account("ada")
+		for i := range 5 {
+			h.submit(request("ada", fmt.Sprintf("to%d@example.net", i)))
+		}
+		time.Sleep(time.Minute)
+		page, _ := h.store.Submissions(t.Context(), store.SubmissionQuery{Account: "ada", States: []store.SubmissionState{store.SubmissionHeld}, Limit: 10})
+		if page.Total != 5 {
+			t.Errorf("%d held", page.Total)
+		}
+		time.Sleep(75 * time.Minute)
+		if got := len(h.sink.taken()); got != 5 {
+			t.Errorf("%d sent", got)
+		}
+	}, slowly)
+}
+
+func TestSend_own_limit(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.account("ada", func(a *store.Account) { ten := 10; a.SendLimits.PerHour = &ten })
+		for i := range 12 {
+			h.submit(request("ada", fmt.Sprintf("to%d@example.net", i)))
+			time.Sleep(10 * time.Second)
+		}
+		time.Sleep(time.Minute)
+		if got := len(h.sink.taken()); got != 10 {
+			t.Errorf("%d sent", got)
+		}
+		counts := map[string]int{}
+		for _, e := range h.told("ada") {
+			counts[e]++
+		}
+		if counts["sendLimitApproaching"] != 1 || counts["sendLimitExceeded"] != 1 || counts["messageHeld"] != 2 {
+			t.Errorf("%v", counts)
+		}
+		time.Sleep(62 * time.Minute)
+		if got := len(h.sink.taken()); got != 12 {
+			t.Errorf("%d sent an hour later", got)
+		}
+	}, slowly)
+}

@@ -1,0 +1,227 @@
+package smtpsend
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/smtpsend/transport"
+	"github.com/postrider/postrider/store"
+)
+
+// moment is when something happens to a submission, and what else decides what follows.
+// What its methods answer is a function of it and the row: they are pure.
+type moment struct {
+	now    time.Time
+	chance float64 // in [0, 1): the jitter of delays
+	maxAge time.Duration
+	fails  int  // probes of the account's spool that failed in a row before this
+	copies bool // what is sent is copied into the Sent folder, or looked for there
+	flags  bool // what is answered or forwarded is marked
+}
+
+// step is what follows of something that happened: the next row, its events in order, and
+// what becomes of the account's spool.
+type step struct {
+	moment
+	row              store.Submission
+	events           []events.Event
+	sleep            string    // a reason for which the spool sleeps; "" leaves it as it is
+	until            time.Time // as long
+	awake            bool      // the server did as it should: the spool's failures are over
+	sentTo           []string  // of a transaction that succeeded: for the sent log
+	copyNow, flagNow bool      // the copy, the flag is to be made from now on
+}
+
+func (m moment) step(row store.Submission) *step {
+	row.Pending, row.Rejected, row.Deferred = slices.Clone(row.Pending), slices.Clone(row.Rejected), slices.Clone(row.Deferred)
+	return &step{moment: m, row: row}
+}
+
+// deadline is when a submission is given up, whatever it waits for.
+func (m moment) deadline(row store.Submission) time.Time {
+	from := row.Created
+	if row.SendAt.After(from) {
+		from = row.SendAt
+	}
+	return from.Add(m.maxAge)
+}
+
+// answered is what a transaction said of the recipients it was for.
+type answered struct {
+	accepted []string
+	refused  []transport.Refusal
+	tooMany  []string
+}
+
+// settle writes down whom the server refused, for good or for now, and answers those of
+// the transaction that it neither refused for good nor accepted.
+func (s *step) settle(p Profile, a answered) (open []string) {
+	s.row.Deferred = slices.DeleteFunc(s.row.Deferred, func(r store.Refusal) bool { return slices.Contains(s.row.Pending, r.Recipient) })
+	var gone []string
+	for _, r := range a.refused {
+		if !slices.Contains(s.row.Pending, r.Recipient) || slices.Contains(a.accepted, r.Recipient) {
+			continue
+		}
+		if v := classifyRefusal(p, r); v.Class == Permanent {
+			s.row.Rejected = append(s.row.Rejected, refusal(r))
+			gone = append(gone, r.Recipient)
+			continue
+		}
+		s.row.Deferred = append(s.row.Deferred, refusal(r))
+	}
+	for _, to := range s.row.Pending {
+		if !slices.Contains(a.accepted, to) && !slices.Contains(gone, to) {
+			open = append(open, to)
+		}
+	}
+	return open
+}
+
+func refusal(r transport.Refusal) store.Refusal {
+	return store.Refusal{Recipient: r.Recipient, Response: r.Response, Code: r.Code, Enhanced: r.Enhanced}
+}
+
+// spoolFor puts the spool to sleep where one of the refusals asks for it.
+func (s *step) spoolFor(p Profile, refused []transport.Refusal) {
+	for _, r := range refused {
+		if v := classifyRefusal(p, r); v.sleep() != "" {
+			s.sleeping(v.sleep())
+			return
+		}
+	}
+}
+
+func (s *step) sleeping(reason string) {
+	s.awake, s.sleep, s.until = false, reason, s.now.Add(jitter(sleepFor(reason, s.fails+1), s.chance))
+}
+
+// sent is a transaction that ended with a 2xx to the final dot. The row may have been made
+// unknown meanwhile by who thought the sender dead.
+func (m moment) sent(row store.Submission, p Profile, r transport.Receipt) *step {
+	s := m.step(row)
+	open := s.settle(p, answered{r.Accepted, r.Refused, r.TooMany})
+	s.awake = true
+	s.taken(r.Accepted)
+	if id := p.rewritten(r.Response); id != "" && id != row.MessageID && row.OriginalMessageID == "" {
+		s.row.OriginalMessageID, s.row.MessageID = row.MessageID, id
+	}
+	if r.DSNUnsupported {
+		dsn := store.DSN{}
+		if row.DSN != nil {
+			dsn = *row.DSN
+		}
+		dsn.Unsupported = true
+		s.row.DSN = &dsn
+	}
+	s.row.Last = &store.Outcome{At: m.now, Response: r.Response, ResponseCode: r.Code, DurationMS: r.Duration.Milliseconds(), Secure: r.Secure}
+	s.row.Crashes = 0
+	s.tellSent(r.Accepted, events.MessageSent{Response: r.Response, DurationMS: r.Duration.Milliseconds(), Secure: r.Secure})
+	s.spoolFor(p, r.Refused)
+	s.goOn(open, r.TooMany)
+	return s
+}
+
+// taken is what follows of the first 250: a copy and a flag.
+func (s *step) taken(by []string) {
+	r := &s.row
+	s.sentTo = by
+	if s.copies && r.CopyState == "" {
+		r.CopyState, s.copyNow = AfterPending, true
+	}
+	if s.flags && r.FlagState == "" && r.Reference != nil && r.Reference.Error == "" {
+		r.FlagState, s.flagNow = AfterPending, true
+	}
+}
+
+// goOn is what follows when some were accepted: the next transaction at once for those the
+// server wanted in another, else the later one for those it put off, else the end.
+func (s *step) goOn(open, tooMany []string) {
+	row := &s.row
+	if len(tooMany) > 0 {
+		s.putOff(without(open, tooMany))
+		s.queue(tooMany, s.now)
+		return
+	}
+	s.putOff(open)
+	open = s.withDeferred(nil)
+	if len(open) == 0 {
+		s.end(store.SubmissionSent)
+		row.Pending, row.Deferred = nil, nil
+		return
+	}
+	row.Charged++
+	why := row.Deferred[0]
+	row.Last = &store.Outcome{
+		At: s.now, Error: cmp.Or(why.Response, "the server did not answer for them"), ErrorCode: "EENVELOPE",
+		Response: why.Response, ResponseCode: why.Code, Command: "RCPT", Class: string(Temporary), Scope: string(ScopeRecipient),
+	}
+	next := s.later()
+	if reason := s.spent(next); reason != "" {
+		s.tellError(open, time.Time{})
+		s.fail(reason, open)
+		return
+	}
+	s.queue(open, next)
+}
+
+// withDeferred adds those that were put off in an earlier transaction.
+func (s *step) withDeferred(open []string) []string {
+	for _, r := range s.row.Deferred {
+		if !slices.Contains(open, r.Recipient) {
+			open = append(open, r.Recipient)
+		}
+	}
+	return open
+}
+
+// later is when the next attempt is behind those that were charged.
+func (s *step) later() time.Time {
+	return s.now.Add(delayAfter(s.row.Delays, s.row.Charged, s.chance))
+}
+
+// spent says why there is no next attempt; "" = there is one.
+func (s *step) spent(next time.Time) string {
+	switch {
+	case s.row.Charged >= s.row.Attempts:
+		return reasonAttempts
+	case next.After(s.deadline(s.row)):
+		return reasonExpired
+	}
+	return ""
+}
+
+// queue has the submission tried again for these recipients at a time.
+func (s *step) queue(to []string, at time.Time) {
+	r := &s.row
+	r.State, r.Stage, r.Reason, r.Until = store.SubmissionQueued, "", "", time.Time{}
+	r.Pending, r.NextAttempt, r.Ended = to, at, time.Time{}
+}
+
+// hold has it wait for something named, until a time if that is known; attempt is the one
+// it stands before, or whose outcome is unknown.
+func (s *step) hold(reason string, until time.Time, attempt int) {
+	row, e := s.row.Hold(reason, until, attempt)
+	s.row, s.events = row, append(s.events, e)
+}
+
+func (s *step) end(state store.SubmissionState) {
+	r := &s.row
+	r.State, r.Stage, r.Reason, r.Until, r.NextAttempt = state, "", "", time.Time{}, time.Time{}
+	r.Ended = s.now
+}
+
+// putOff has recipients wait that the server did not answer for.
+func (s *step) putOff(to []string) {
+	for _, to := range to {
+		if !slices.ContainsFunc(s.row.Deferred, func(r store.Refusal) bool { return r.Recipient == to }) {
+			s.row.Deferred = append(s.row.Deferred, store.Refusal{Recipient: to})
+		}
+	}
+}
+
+// without are those recipients that are not among others.
+func without(to, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(to), func(a string) bool { return slices.Contains(others, a) })
+}

@@ -1,0 +1,215 @@
+package smtpsend
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/store"
+)
+
+const (
+	sweepMost = 100             // rows or accounts of a shard looked at in one round
+	carryIn   = 3 * time.Second // within which what is due is carried, if its task lives
+)
+
+// Sweeper carries on what nobody carries: due submissions without a task, claims of who
+// died, unknown outcomes that nobody looks into. Every process runs one; all it does may
+// be done twice.
+type Sweeper struct{ core *core }
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		s.core.alarms.Run(ctx, func(account string) {
+			if err := s.core.wake(ctx, store.AccountID(account), time.Time{}); err != nil && ctx.Err() == nil {
+				s.core.log.Warn("account not woken", "account", account, "err", err) // the next round does it
+			}
+		})
+	})
+	tick := time.NewTicker(s.core.cfg.Sweep)
+	defer tick.Stop()
+	bury := true
+	for {
+		err := s.round(ctx, bury)
+		if err != nil && ctx.Err() == nil {
+			s.core.log.Warn("sweep of the outbox", "err", err)
+		}
+		bury = bury && err != nil
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// round looks at everything once. bury asks for the claims of those too that had this
+// instance's name before: there is one at a time, so they are dead.
+func (s *Sweeper) round(ctx context.Context, bury bool) error {
+	var errs []error
+	if bury {
+		errs = append(errs, s.bury(ctx))
+	}
+	lost, err := s.core.store.LostSubmissions(ctx, sweepMost)
+	errs = append(errs, err, s.recover(ctx, lost))
+	errs = append(errs, s.carry(ctx), s.lookInto(ctx), s.count(ctx))
+	removed, err := s.core.store.SweepOutbox(ctx)
+	if removed > 0 {
+		s.core.log.Debug("submissions forgotten", "rows", removed)
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// bury recovers what a process of our name had claimed.
+func (s *Sweeper) bury(ctx context.Context) error {
+	rows, err := s.core.store.ProcessingSubmissions(ctx, 10*sweepMost)
+	if err != nil {
+		return err
+	}
+	var dead []store.Submission
+	for _, row := range rows {
+		if row.Owner != s.core.owner && strings.HasPrefix(row.Owner, s.core.instance+"/") {
+			dead = append(dead, row)
+		}
+	}
+	return s.recover(ctx, dead)
+}
+
+// recover takes submissions from who claimed them and is dead.
+func (s *Sweeper) recover(ctx context.Context, rows []store.Submission) error {
+	var errs []error
+	for _, row := range rows {
+		if ctx.Err() != nil {
+			break
+		}
+		if row.State != store.SubmissionProcessing {
+			continue
+		}
+		now, err := s.core.store.Now(ctx)
+		if err != nil {
+			return err
+		}
+		st := s.core.moment(now, 0).recover(row)
+		next, err := s.core.move(ctx, row, st, store.MoveOps{Recover: true, GiveBack: recovered(row, st)})
+		switch {
+		case errors.Is(err, store.ErrStale), errors.Is(err, store.ErrNotFound):
+			continue // it lives, or its account does not
+		case err != nil:
+			errs = append(errs, err)
+			continue
+		}
+		s.core.m.recovered.WithLabelValues(row.Stage).Inc()
+		s.core.log.Info("submission recovered", "account", row.Account, "submission", row.ID, "attempt", row.Attempt, "stage", row.Stage, "state", next.State)
+		s.core.follow(ctx, next)
+	}
+	return errors.Join(errs...)
+}
+
+// recovered is what the limits get back of a submission that was not sent.
+func recovered(row store.Submission, s *step) store.Charge {
+	if s.row.State == store.SubmissionUnknown || s.row.PossibleDuplicate {
+		return store.Charge{}
+	}
+	return store.Charge{Messages: 1, Recipients: len(row.Pending)}
+}
+
+// carry gives accounts a task that have something due and nobody who sends it.
+func (s *Sweeper) carry(ctx context.Context) error {
+	spools, err := s.core.store.DueSpools(ctx, sweepMost)
+	if err != nil {
+		return err
+	}
+	now, err := s.core.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, sp := range spools {
+		if sp.Active > 0 || now.Sub(sp.Since) < carryIn {
+			continue // who sends drains, and tasks may be on their way
+		}
+		if err := s.expire(ctx, sp.Account, now); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		// One task a round: its id is the same in all processes.
+		errs = append(errs, s.core.wake(ctx, sp.Account, now.Truncate(s.core.cfg.Sweep)))
+		s.core.m.revived.Inc()
+	}
+	return errors.Join(errs...)
+}
+
+// expire gives up what has waited too long. What sleeps or is paused is not due and comes
+// here when it wakes; see lookInto for what is held longer.
+func (s *Sweeper) expire(ctx context.Context, account store.AccountID, now time.Time) error {
+	return s.core.waiting(ctx, account, now, func(row store.Submission) *step {
+		m := s.core.moment(now, 0)
+		if now.Before(m.deadline(row)) {
+			return nil
+		}
+		return m.expire(row)
+	})
+}
+
+// lookInto sees to states that end by themselves, and whose task may be lost: held too
+// long, and unknown.
+func (s *Sweeper) lookInto(ctx context.Context) error {
+	now, err := s.core.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	page, err := s.core.store.Submissions(ctx, store.SubmissionQuery{States: []store.SubmissionState{store.SubmissionUnknown}, Limit: sweepMost})
+	if err != nil {
+		return err
+	}
+	for _, row := range page.Submissions {
+		if now.Before(probeAt(row, len(probeUnknown())-1)) {
+			s.core.follow(ctx, row)
+		}
+	}
+	var errs []error
+	for offset := 0; offset <= store.MaxSubmissionOffset; offset += sweepMost {
+		page, err := s.core.store.Submissions(ctx, store.SubmissionQuery{States: []store.SubmissionState{store.SubmissionHeld}, Offset: offset, Limit: sweepMost})
+		if err != nil {
+			return err
+		}
+		for _, row := range page.Submissions {
+			m := s.core.moment(now, 0)
+			if now.Before(m.deadline(row)) {
+				continue
+			}
+			if next, err := s.core.move(ctx, row, m.expire(row), store.MoveOps{}); err == nil {
+				s.core.follow(ctx, next)
+			} else if !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
+				errs = append(errs, err)
+			}
+		}
+		if len(page.Submissions) < sweepMost {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// count sets the gauges.
+func (s *Sweeper) count(ctx context.Context) error {
+	t, err := s.core.store.OutboxTotals(ctx)
+	if err != nil {
+		return err
+	}
+	for _, state := range store.SubmissionStates {
+		s.core.m.submissions.WithLabelValues(string(state)).Set(float64(t.States[state]))
+	}
+	s.core.m.queuedBytes.Set(float64(t.Bytes))
+	age := 0.0
+	if !t.Oldest.IsZero() {
+		age = max(0, time.Since(t.Oldest).Seconds())
+	}
+	s.core.m.oldestDue.Set(age)
+	return nil
+}
