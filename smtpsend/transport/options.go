@@ -28,7 +28,8 @@ type Server struct {
 	EHLOName string // what we call ourselves; "" = Options.EHLOName
 
 	// Key is under which connections are kept: the account and a fingerprint of everything
-	// that makes another connection of it. A connection is used again under its Key only.
+	// that makes another connection of it. A connection is used again under its Key only;
+	// with "" it is not used again.
 	Key string
 }
 

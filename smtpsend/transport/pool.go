@@ -147,6 +147,9 @@ func (p *Pool) Check(ctx context.Context, s Server) (Offer, error) {
 	if e != nil {
 		return Offer{}, e
 	}
+	p.mu.Lock()
+	u.doomed = true
+	p.mu.Unlock()
 	defer p.giveBack(c, u)
 	o := Offer{Secure: c.secure, MaxSize: c.maxSize()}
 	for keyword := range c.ext {
@@ -235,7 +238,7 @@ func (p *Pool) open(ctx context.Context, at place, s Server) (*pooled, *Error) {
 func (p *Pool) giveBack(c *pooled, u *use) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || u.doomed || c.lost || p.old(c) {
+	if p.closed || u.doomed || c.lost || c.place.key == "" || p.old(c) {
 		p.part(c)
 		return
 	}

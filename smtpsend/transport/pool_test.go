@@ -443,6 +443,10 @@ func TestCheck(t *testing.T) {
 		if err != nil || !o.Secure || o.MaxSize != 36700160 || len(o.Extensions) != 7 {
 			t.Errorf("%+v %v", o, err)
 		}
+		r.mustSend()
+		if total, _ := r.fault.Connections(); total != 2 || !r.fault.Heard("QUIT") {
+			t.Errorf("%d connections", total)
+		}
 		r.server.Pass = secret.New("wrong")
 		if _, err := r.pool.Check(t.Context(), r.server); failure(t, err).Code != 535 {
 			t.Error(err)
