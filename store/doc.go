@@ -56,7 +56,7 @@
 //	                                recipients; approaching:, exceeded: and limit ->
 //	                                start of the window in which it was told of; last
 //	{sNN}:a:ID:outbox:keys:DAY hash digest of idempotency key -> queueId, hash, answer 3 d; counts 48 h
-//	{sNN}:a:ID:outbox:log:WEEK hash digest of Message-ID -> queueId, date, keyed       97 d; counts 90 d
+//	{sNN}:a:ID:outbox:log:WEEK hash digest of Message-ID -> queueId, date, keyed       sendLogDays, 7 d
 //	                                digests of recipients
 //	{sNN}:q:QUEUEID         hash    a submission: what scripts read, and JSON          see ended
 //	{sNN}:q:QUEUEID:body    hash    number -> piece of the body (submissionbody.go)    1 h until accepted;

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -327,6 +328,12 @@ func TestSentLog(t *testing.T) {
 	}
 	f.pass(time.Second)
 	if _, err := f.SentMessage(t.Context(), f.a.ID, "<theirs@x>"); !errors.Is(err, store.ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := f.UpdateSettings(t.Context(), map[string]json.RawMessage{"sendLogDays": json.RawMessage(`92`)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.SentMessage(t.Context(), f.a.ID, "<theirs@x>"); err != nil {
 		t.Error(err)
 	}
 	f.pass(8 * 24 * time.Hour)

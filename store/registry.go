@@ -269,6 +269,10 @@ func (s *Store) DeleteAccount(ctx context.Context, id AccountID) error {
 		if err != nil {
 			return err
 		}
+		set, err := s.Settings(ctx)
+		if err != nil {
+			return err
+		}
 		waits, err := s.rdb.HMGet(ctx, s.k.outboxOf(id, "spool"), "n", "bytes").Result()
 		if err != nil {
 			return unavailable("read spool", err)
@@ -278,7 +282,7 @@ func (s *Store) DeleteAccount(ctx context.Context, id AccountID) error {
 		tx.guard(s.k.registry(n), string(id), raw)
 		rows, _ := waits[0].(string) // absent: nothing waits
 		bytes, _ := waits[1].(string)
-		dropped := tx.dropOutbox(now, rows, bytes)
+		dropped := tx.dropOutbox(set, now, rows, bytes)
 		tx.op("HDEL", tx.key(s.k.registry(n)), string(id))
 		tx.op("HSET", tx.key(s.k.tombs(n)), string(id), tomb)
 		tx.op("INCR", tx.key(s.k.shardVersion(n)))

@@ -17,16 +17,18 @@ import (
 
 // SentLog says what was sent to whom, so that reports and replies can be told to be about it.
 type SentLog struct {
-	MessageIDs []string // as the recipients see it, and ours where that is another
-	Recipients []string // at most 100 are kept
-	At         time.Time
+	MessageIDs []string  // as the recipients see it, and ours where that is another
+	Recipients []string  // at most 100 are kept
+	At         time.Time // by Redis' clock, about
 }
 
 const (
-	sentLogFor  = 90 * 24 * time.Hour
 	sentLogMost = 100 // recipients of one message
 	week        = 7 * 24 * time.Hour
 )
+
+// sentLogFor is how long what was sent is known.
+func (s Settings) sentLogFor() time.Duration { return time.Duration(s.SendLogDays) * 24 * time.Hour }
 
 // sentRecord is an entry of the sent log as it is stored.
 type sentRecord struct {
@@ -42,14 +44,14 @@ func (k keys) sentWeek(id AccountID, at time.Time) string {
 
 // sentWeeks are those of all weeks that are kept, the newest first: clocks of processes may
 // be ahead.
-func (k keys) sentWeeks(id AccountID, now time.Time) (out []string) {
-	for at := now.Add(week); at.After(now.Add(-sentLogFor - week)); at = at.Add(-week) {
+func (k keys) sentWeeks(id AccountID, now time.Time, kept time.Duration) (out []string) {
+	for at := now.Add(week); at.After(now.Add(-kept - week)); at = at.Add(-week) {
 		out = append(out, k.sentWeek(id, at))
 	}
 	return out
 }
 
-func (t *tx) sentLog(l SentLog, id SubmissionID) {
+func (t *tx) sentLog(l SentLog, id SubmissionID, kept time.Duration) {
 	r := sentRecord{ID: id, At: l.At.UnixMilli()}
 	for _, addr := range l.Recipients[:min(len(l.Recipients), sentLogMost)] {
 		r.Recipients = append(r.Recipients, t.s.recipientMarks(t.id, addr)[0])
@@ -60,7 +62,7 @@ func (t *tx) sentLog(l SentLog, id SubmissionID) {
 			t.op("HSET", key, events.Digest(mid), t.json(r))
 		}
 	}
-	t.op("PEXPIRE", key, (sentLogFor + week).Milliseconds())
+	t.op("PEXPIRE", key, (kept + week).Milliseconds())
 }
 
 func (s *Store) recipientMarks(account AccountID, address string) []string {
@@ -77,13 +79,17 @@ type SentEntry struct {
 
 // SentMessage looks a Message-ID up in an account's sent log. Errors: ErrNotFound.
 func (s *Store) SentMessage(ctx context.Context, account AccountID, messageID string) (SentEntry, error) {
+	set, err := s.Settings(ctx)
+	if err != nil {
+		return SentEntry{}, err
+	}
 	now, err := s.Now(ctx)
 	if err != nil {
 		return SentEntry{}, err
 	}
 	var found []*redis.StringCmd
 	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, key := range s.k.sentWeeks(account, now) {
+		for _, key := range s.k.sentWeeks(account, now, set.sentLogFor()) {
 			found = append(found, p.HGet(ctx, key, events.Digest(messageID)))
 		}
 		return nil
@@ -100,7 +106,7 @@ func (s *Store) SentMessage(ctx context.Context, account AccountID, messageID st
 		if err := json.Unmarshal(raw, &r); err != nil {
 			return SentEntry{}, fmt.Errorf("sent log of account %q: %w", account, err)
 		}
-		if at := time.UnixMilli(r.At).UTC(); now.Sub(at) < sentLogFor {
+		if at := time.UnixMilli(r.At).UTC(); now.Sub(at) < set.sentLogFor() {
 			return SentEntry{r.ID, at, account, r.Recipients}, nil
 		}
 	}

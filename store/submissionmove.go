@@ -96,7 +96,11 @@ func (s *Store) MoveSubmissions(ctx context.Context, moves []Move, ops MoveOps) 
 		tx.schedule()
 	}
 	if ops.SentLog != nil {
-		tx.sentLog(*ops.SentLog, moves[0].Was.ID)
+		set, err := s.Settings(ctx)
+		if err != nil {
+			return nil, err
+		}
+		tx.sentLog(*ops.SentLog, moves[0].Was.ID, set.sentLogFor())
 	}
 	_, err := tx.run(ctx, evs)
 	if err == nil {
@@ -191,6 +195,8 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 		t.op("HINCRBY", table, "H"+hour, -g.Recipients)
 		t.op("PEXPIRE", table, limitsFor.Milliseconds())
 		t.op("HDEL", t.key(k.outboxOf(t.id, "spool")), "limit") // there is room again
+		t.op("HSET", t.key(row), "charged", 0)                  // it is given back once
+		next.ChargedAt = time.Time{}
 	}
 	return next, nil
 }
@@ -282,7 +288,7 @@ func (s *Store) SleepSpool(ctx context.Context, account AccountID, sl Sleep) err
 
 // dropOutbox takes an account's outbox away: nothing of it can be claimed, marked or moved
 // any more, and a sweep removes rows and bodies. It says how many waited.
-func (t *tx) dropOutbox(now time.Time, rows, bytes string) (dropped int) {
+func (t *tx) dropOutbox(set Settings, now time.Time, rows, bytes string) (dropped int) {
 	k, n := t.s.k, Shard(t.id)
 	spool, drops := k.outboxOf(t.id, "spool"), t.key(k.outbox(n, "drops"))
 	t.guard(spool, "n", rows)
@@ -304,7 +310,7 @@ func (t *tx) dropOutbox(now time.Time, rows, bytes string) (dropped int) {
 	t.finally("ZREM", t.key(k.outbox(n, "work")), string(t.id))
 	gone := []string{spool, k.outboxOf(t.id, "due"), k.outboxOf(t.id, "limits")}
 	days := k.keyDays(t.id, now)
-	for _, key := range slices.Concat(gone, days[:], k.sentWeeks(t.id, now)) {
+	for _, key := range slices.Concat(gone, days[:], k.sentWeeks(t.id, now, set.sentLogFor())) {
 		t.finally("UNLINK", t.key(key))
 	}
 	return atoi(rows)
