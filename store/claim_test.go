@@ -279,6 +279,9 @@ func TestClaim_limits(t *testing.T) {
 			f.answer(store.ClaimLimit, time.Millisecond, f.claim(limited))
 			f.pass(time.Millisecond)
 			f.answer(store.ClaimOK, 0, f.claim(limited))
+			if sp, err := f.Spool(t.Context(), f.a.ID); err != nil || !sp.Limit.IsZero() {
+				t.Errorf("%+v, %v", sp, err)
+			}
 			f.pass(26 * time.Hour)
 			if left := f.rdb.Keys(t.Context(), "*:limits").Val(); len(left) > 0 {
 				t.Error(left)

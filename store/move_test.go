@@ -374,6 +374,9 @@ func TestFault_submission(t *testing.T) {
 				}
 				return err
 			})
+			if ttl := rdb.TTL(t.Context(), f.key("q:"+string(want.ID)+":body")).Val(); ttl > 0 {
+				t.Errorf("command %d, after its effect %v: the body ends in %v", at, after, ttl)
+			}
 			var c store.Claimed
 			until("claim", func() (err error) {
 				c, err = f.ClaimSubmission(t.Context(), store.Claim{Account: f.a.ID, Owner: "p1", Lease: time.Minute, Slots: 1, Op: "claim"})

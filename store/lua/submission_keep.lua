@@ -2,14 +2,14 @@
 --
 -- KEYS[1] the shard's key prefix, of which all keys are made
 -- ARGV queueId · fence · attempt · "mark", or ms by which the lease is prolonged
--- Returns 1, or 0: the claim is no longer ours, or its account is gone; nothing was changed.
+-- Returns 1, or 0: the claim is no longer ours, or its account, and the row with
+--   it, is gone; nothing was changed.
 --
 -- Atomic, because a mark that came after the claim was taken away would let two send.
 local P, id = KEYS[1], ARGV[1]
 local row = P .. 'q:' .. id
-local r = redis.call('HMGET', row, 'account', 'state', 'fence', 'attempt')
-if r[2] ~= 'processing' or r[3] ~= ARGV[2] or r[4] ~= ARGV[3] then return 0 end
-if not redis.call('ZSCORE', P .. 'a:' .. r[1] .. ':outbox:processing', id) then return 0 end
+local r = redis.call('HMGET', row, 'state', 'fence', 'attempt')
+if r[1] ~= 'processing' or r[2] ~= ARGV[2] or r[3] ~= ARGV[3] then return 0 end
 if ARGV[4] == 'mark' then
   redis.call('HSET', row, 'stage', 'data')
   return 1
