@@ -22,7 +22,7 @@ demo: build ## everything in one process, nothing kept
 	$(BIN) demo $(ARGS)
 
 test: ## all tests with the race detector, and what was skipped
-	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd postfix=postfix
+	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd postfix=postfix python3=python3
 	@.ci/peers.sh
 	@.ci/test.sh
 
