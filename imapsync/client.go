@@ -32,11 +32,7 @@ var _ Session = (*client)(nil)
 func newClient(c *wire.Conn, s store.Server, ps *Profiles) *client {
 	info := infoOf(c)
 	profile := ps.Match(s.Host, info.ServerName, info.Capabilities)
-	// CHANGEDSINCE has the server add MODSEQ to its answers (RFC 7162 section 3.1.4.1).
-	info.CondStore = info.CondStore && !profile.NoModSeqItem
-	info.QResync = info.QResync && info.CondStore && !profile.NoQResync
-	info.Notify = info.Notify && !profile.NoNotify
-	return &client{c: c, info: info, roles: s.Roles, profile: profile}
+	return &client{c: c, info: profile.allowed(info), roles: s.Roles, profile: profile}
 }
 
 // infoOf is what the capabilities and ID say. An advertised IMAP4rev2 is taken as absent.

@@ -50,6 +50,15 @@ type Profile struct {
 	Note     string           `yaml:"note"`     // a sentence for who cannot log in
 }
 
+// allowed is what a server may be used for of what it says of itself.
+func (p *Profile) allowed(info Info) Info {
+	// CHANGEDSINCE has the server add MODSEQ to its answers (RFC 7162 section 3.1.4.1).
+	info.CondStore = info.CondStore && !p.NoModSeqItem
+	info.QResync = info.QResync && info.CondStore && !p.NoQResync
+	info.Notify = info.Notify && !p.NoNotify
+	return info
+}
+
 //go:embed profiles.yaml
 var embeddedProfiles []byte
 

@@ -266,9 +266,7 @@ func (w *worker) connect(ctx context.Context) error {
 // learn takes over what the session knows of the server, as far as its provider's
 // profile lets it be used.
 func (w *worker) learn() {
-	w.info = w.sess.Info()
-	w.info.QResync = w.info.QResync && !w.profile.NoQResync
-	w.info.Notify = w.info.Notify && !w.profile.NoNotify
+	w.info = w.profile.allowed(w.sess.Info())
 }
 
 // closeSession ends the session: politely where the cause allows it.
@@ -318,16 +316,7 @@ func (w *worker) configure(a *store.Account) {
 // wake has the worker look again soon. It never blocks.
 func (w *worker) wake() {
 	w.kicked.Store(true)
-	select {
-	case w.kick <- struct{}{}:
-	default:
-	}
-	w.mu.Lock()
-	sess := w.shared
-	w.mu.Unlock()
-	if sess != nil {
-		sess.Kick()
-	}
+	w.nudge()
 }
 
 // lastProof is when the server last proved that it lives; zero when it never did.
