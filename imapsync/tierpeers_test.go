@@ -5,12 +5,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/postrider/postrider/imapsync"
 	"github.com/postrider/postrider/imapsync/imaptest"
+	"github.com/postrider/postrider/internal/benchtest"
 	"github.com/postrider/postrider/store/storetest"
 )
 
@@ -145,7 +145,7 @@ func BenchmarkChangesWhileAway(b *testing.B) {
 		r.ok(u.AddFlags(b.Context(), "INBOX", truth, `\Seen`))
 		st, err := r.st.State(b.Context(), r.id)
 		r.ok(err)
-		before, began, cpu := m.Counters(), time.Now(), cpuTime(b)
+		before, began, cpu := m.Counters(), time.Now(), benchtest.OwnCPU(b)
 		r.up()
 		eventually(b, time.Minute, "every event", func() bool {
 			now, err := r.st.State(b.Context(), r.id)
@@ -153,17 +153,8 @@ func BenchmarkChangesWhileAway(b *testing.B) {
 		})
 		after := m.Counters()
 		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms")
-		b.ReportMetric(float64((cpuTime(b) - cpu).Milliseconds()), "cpu-ms") // the model server's, too
+		b.ReportMetric(float64((benchtest.OwnCPU(b) - cpu).Milliseconds()), "cpu-ms") // the model server's, too
 		b.ReportMetric(float64(after.In+after.Out-before.In-before.Out), "bytes")
 		r.down()
 	}
-}
-
-func cpuTime(tb testing.TB) time.Duration {
-	tb.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		tb.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
