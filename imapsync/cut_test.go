@@ -182,14 +182,14 @@ func tiers() []imaptest.Dialect {
 	return []imaptest.Dialect{imaptest.T1(), imaptest.T2(), imaptest.T3()}
 }
 
-// eachCut runs f for the sync of thirty messages, on servers of these dialects, for places in
-// what is read and in what is sent: every one with POSTRIDER_FAULTS=all, else so many of
-// each, drawn anew each time. A failure names its place.
-func eachCut(t *testing.T, most int, dialects []imaptest.Dialect, f func(d *den, u *imaptest.ModelUser, k *knife)) {
+// eachCut runs f on servers of these dialects, for places in what story, a sync of thirty
+// messages in most tests, reads and in what it sends: every one with POSTRIDER_FAULTS=all,
+// else so many of each, drawn anew each time. A failure names its place.
+func eachCut(t *testing.T, most int, dialects []imaptest.Dialect, story func(*den, *imaptest.ModelUser), f func(d *den, u *imaptest.ModelUser, k *knife)) {
 	for _, dialect := range dialects {
 		var read, wrote int64
 		modelled(t, dialect, func(d *den, u *imaptest.ModelUser, k *knife) {
-			d.thirty(u)
+			story(d, u)
 			read, wrote = k.read, k.wrote
 		})
 		for _, way := range []struct {
@@ -212,7 +212,7 @@ func eachCut(t *testing.T, most int, dialects []imaptest.Dialect, f func(d *den,
 // The connection is cut once, at any byte in either direction: nothing is lost, nothing
 // told twice.
 func TestCut_at_every_byte(t *testing.T) {
-	eachCut(t, 12, tiers(), func(d *den, u *imaptest.ModelUser, _ *knife) {
+	eachCut(t, 12, tiers(), (*den).thirty, func(d *den, u *imaptest.ModelUser, _ *knife) {
 		d.thirty(u)
 		d.settle()
 	})
@@ -221,7 +221,7 @@ func TestCut_at_every_byte(t *testing.T) {
 // From some byte on nothing comes through any more, and nobody says so. It is noticed,
 // nothing is lost; where no connection can be opened for longer, that is said once.
 func TestStall_at_any_byte(t *testing.T) {
-	eachCut(t, 2, []imaptest.Dialect{imaptest.T2()}, func(d *den, u *imaptest.ModelUser, k *knife) {
+	eachCut(t, 2, []imaptest.Dialect{imaptest.T2()}, (*den).thirty, func(d *den, u *imaptest.ModelUser, k *knife) {
 		k.stall = true
 		stallAfter := 150
 		_, err := d.st.UpdateAccount(d.t.Context(), denAccount, 0, func(a *store.Account) error {

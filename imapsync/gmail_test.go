@@ -3,7 +3,6 @@ package imapsync
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -345,27 +344,11 @@ func TestGmail_cut(t *testing.T) {
 		d.ok(u.Move(ctx, gmailRoot+"Trash", "INBOX", 1))
 		d.pass(3 * time.Second)
 	}
-	var read, wrote int64
-	gmailed(t, func(d *den, u *imaptest.ModelUser, k *knife) {
+	eachCut(t, 6, []imaptest.Dialect{imaptest.T0()}, story, func(d *den, u *imaptest.ModelUser, _ *knife) {
 		story(d, u)
-		read, wrote = k.read, k.wrote
+		d.pass(10 * time.Minute)
+		d.gmailAgrees(u)
 	})
-	for _, way := range []struct {
-		name string
-		sent bool
-		of   int64
-	}{{"read", false, read}, {"sent", true, wrote}} {
-		for _, at := range points(int(way.of), int(way.of)/6) {
-			t.Run(fmt.Sprintf("%s=%d", way.name, at), func(t *testing.T) {
-				gmailed(t, func(d *den, u *imaptest.ModelUser, k *knife) {
-					k.sent, k.at = way.sent, int64(at)
-					story(d, u)
-					d.pass(10 * time.Minute)
-					d.gmailAgrees(u)
-				})
-			})
-		}
-	}
 }
 
 // Labels that HIGHESTMODSEQ does not tell of are found by the audit.
