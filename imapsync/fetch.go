@@ -45,16 +45,28 @@ func (s *client) idItems() []wire.Item {
 	return nil
 }
 
-// withIDs fetches first, the server's ids, and rest. A server that refuses the ids is not
-// asked for them again.
+// withIDs fetches first, the server's ids, and rest.
 func (s *client) withIDs(ctx context.Context, set imap.UIDSet, first, rest []wire.Item) ([]fetched, error) {
+	return orPlain(s, func(ids []wire.Item) ([]fetched, error) { return s.whole(ctx, set, slices.Concat(first, ids, rest)) })
+}
+
+// orPlain asks with the server's ids, and without where it refuses them. One that refuses
+// them twice, and nothing else, is not asked for them again.
+func orPlain[T any](s *client, ask func(ids []wire.Item) (T, error)) (T, error) {
 	ids := s.idItems()
-	got, err := s.whole(ctx, set, slices.Concat(first, ids, rest))
-	if len(ids) > 0 && is(err, ErrBad) {
-		s.plainFetch = true
-		return s.whole(ctx, set, slices.Concat(first, rest))
+	got, err := ask(ids)
+	if len(ids) == 0 || !is(err, ErrBad) {
+		return got, err
 	}
-	return got, err
+	plain, err := ask(nil)
+	if err != nil {
+		return plain, err
+	}
+	if got, err = ask(ids); !is(err, ErrBad) {
+		return got, err // it was the moment
+	}
+	s.plainFetch = true
+	return plain, nil
 }
 
 // maxReferences is how many references of a message are kept, the last ones.
@@ -113,20 +125,17 @@ func (s *client) Changed(ctx context.Context, upTo uint32, since uint64, vanishe
 	return s.flags(ctx, set, wire.FetchOptions{ChangedSince: since, Vanished: vanished})
 }
 
-// flags fetches UID and FLAGS, and labels where the server has them. One that refuses
-// to give labels so is not asked for ids and labels again.
+// flags fetches UID and FLAGS, and labels where the server has them.
 func (s *client) flags(ctx context.Context, set imap.UIDSet, o wire.FetchOptions) (Delta, error) {
-	if !s.info.Gmail || s.plainFetch {
+	if !s.info.Gmail {
 		return s.fetchFlags(ctx, set, flagItems, o)
 	}
-	d, err := s.fetchFlags(ctx, set, labelItems, o)
-	if !is(err, ErrBad) {
-		return d, err
-	}
-	if d, err = s.fetchFlags(ctx, set, flagItems, o); err == nil {
-		s.plainFetch = true
-	}
-	return d, err
+	return orPlain(s, func(ids []wire.Item) (Delta, error) {
+		if len(ids) == 0 {
+			return s.fetchFlags(ctx, set, flagItems, o)
+		}
+		return s.fetchFlags(ctx, set, labelItems, o)
+	})
 }
 
 func (s *client) fetchFlags(ctx context.Context, set imap.UIDSet, items []wire.Item, o wire.FetchOptions) (Delta, error) {
@@ -204,23 +213,19 @@ func lastFlags(in []FlagsOf) []FlagsOf {
 
 // Window implements Session.
 func (s *client) Window(ctx context.Context, set imap.UIDSet) ([]FlagsOf, error) {
-	ids := s.idItems()
-	if len(ids) == 0 {
-		d, err := s.Flags(ctx, set)
-		return d.Flags, err
-	}
-	got, err := s.fetch(ctx, set, slices.Concat(flagItems, ids))
-	if is(err, ErrBad) {
-		s.plainFetch = true
-		d, err := s.Flags(ctx, set)
-		return d.Flags, err
-	}
-	out := make([]FlagsOf, 0, len(got))
-	for i := range got {
-		f := &got[i]
-		out = append(out, FlagsOf{UID: f.uid, Flags: flagsOf(f.flags), Known: f.hasFlags, ObjectIDs: f.ids})
-	}
-	return out, err
+	return orPlain(s, func(ids []wire.Item) ([]FlagsOf, error) {
+		if len(ids) == 0 {
+			d, err := s.fetchFlags(ctx, set, flagItems, wire.FetchOptions{})
+			return d.Flags, err
+		}
+		got, err := s.fetch(ctx, set, slices.Concat(flagItems, ids))
+		out := make([]FlagsOf, 0, len(got))
+		for i := range got {
+			f := &got[i]
+			out = append(out, FlagsOf{UID: f.uid, Flags: flagsOf(f.flags), Known: f.hasFlags, ObjectIDs: f.ids})
+		}
+		return out, err
+	})
 }
 
 // Identities implements Session.

@@ -561,3 +561,26 @@ func TestLastFlags_keeps_labels(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
+
+// A refusal of the moment is not one of labels.
+func TestGmail_refusal_of_the_moment(t *testing.T) {
+	for name, refused := range map[string]int{"once": 1, "whatever is asked": 4} {
+		t.Run(name, func(t *testing.T) {
+			gmailed(t, func(d *den, u *imaptest.ModelUser, k *knife) {
+				d.gmailUp()
+				left := refused
+				k.model.Hook(func(c imaptest.ModelCommand) imaptest.Act {
+					if c.Name != "UID FETCH" || left == 0 {
+						return imaptest.Act{}
+					}
+					left--
+					return imaptest.Act{Instead: true, Send: "{tag} BAD what?\r\n"}
+				})
+				d.write(u, "INBOX", "a", time.Now())
+				d.pass(time.Minute)
+				d.labels(`messageNew All Mail a new \Inbox (\Inbox) seemsLikeNew`)
+				d.gmailSettled(u)
+			})
+		})
+	}
+}
