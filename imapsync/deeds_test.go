@@ -28,7 +28,7 @@ var deeds = slices.Concat(
 	slices.Repeat([]string{"expunge"}, 4), slices.Repeat([]string{"move"}, 4), slices.Repeat([]string{"copy"}, 2),
 	[]string{
 		"append again", "append old", "append many", "expunge some", "expunge all", "empty and fill", "create", "delete", "delete and create",
-		"rename", "new uidvalidity", "renumber", "forget vanished", "cut", "cut", "restart", "refuse", "bye", "lie", "lie", "be true", "hour", "settle",
+		"label", "label", "unlabel", "rename", "new uidvalidity", "renumber", "forget vanished", "cut", "cut", "restart", "refuse", "bye", "lie", "lie", "be true", "hour", "settle",
 	},
 )
 
@@ -80,13 +80,19 @@ func (a *actor) pick(n uint16) (string, []uint32) {
 	case 2, 3:
 		name = names[int(n/4)%len(names)]
 	}
+	if _, ok := t[name]; !ok && n%4 == 1 {
+		name = allMail
+	}
 	if _, ok := t[name]; !ok {
 		name = names[0]
 	}
 	return name, slices.Sorted(maps.Keys(t[name].Messages))
 }
 
-var someFlags = []string{`\Seen`, `\Flagged`, `\Answered`, "work", `$Forwarded`}
+var (
+	someFlags  = []string{`\Seen`, `\Flagged`, `\Answered`, "work", `$Forwarded`}
+	someLabels = []string{`\Inbox`, `\Sent`, "F1", "F2"}
+)
 
 // act does a deed that other people do. What cannot be done is nothing: a name that is
 // taken, a folder that is gone.
@@ -102,7 +108,7 @@ func (a *actor) act(x deed) {
 		a.n++
 		return fmt.Sprintf("m%d@x", a.n)
 	}
-	if len(uids) == 0 && slices.Contains([]string{"flag", "unflag", "expunge", "expunge some", "move", "copy"}, x.Do) {
+	if len(uids) == 0 && slices.Contains([]string{"flag", "unflag", "expunge", "expunge some", "move", "copy", "label", "unlabel"}, x.Do) {
 		return
 	}
 	other := fmt.Sprintf("F%d", x.B%5)
@@ -122,6 +128,10 @@ func (a *actor) act(x deed) {
 		_ = a.box.AddFlags(ctx, folder, one(), someFlags[int(x.C)%len(someFlags)])
 	case "unflag":
 		_ = a.box.RemoveFlags(ctx, folder, one(), someFlags...)
+	case "label": // where there are labels
+		_ = a.box.Label(ctx, folder, one(), someLabels[int(x.C)%len(someLabels):][:1], nil)
+	case "unlabel":
+		_ = a.box.Label(ctx, folder, one(), nil, someLabels)
 	case "expunge":
 		_ = a.box.Expunge(ctx, folder, one()...)
 	case "expunge some":
@@ -147,7 +157,7 @@ func (a *actor) act(x deed) {
 			_ = a.box.CreateFolder(ctx, folder)
 		}
 	case "rename":
-		if folder != "INBOX" && a.box.RenameFolder(ctx, folder, other) == nil {
+		if !stays(folder) && a.box.RenameFolder(ctx, folder, other) == nil {
 			a.moved[folder], a.moved[other] = true, true
 		}
 	case "new uidvalidity":
@@ -186,12 +196,15 @@ func (a *actor) lie(f func(*imaptest.Lies)) {
 func (a *actor) true() { a.box.Lie(func(l *imaptest.Lies) { *l = imaptest.Lies{} }) }
 
 func (a *actor) remove(ctx context.Context, folder string) bool {
-	if folder == "INBOX" || folder == "Archive" {
+	if stays(folder) || folder == "Archive" {
 		return false
 	}
 	a.moved[folder] = true
 	return a.box.DeleteFolder(ctx, folder) == nil
 }
+
+// stays says whether a folder can be neither deleted nor renamed.
+func stays(folder string) bool { return folder == "INBOX" || strings.HasPrefix(folder, gmailRoot) }
 
 // lies are those under which nothing wrong may be said, and all is found when they end.
 var lies = []func(l *imaptest.Lies, folder string, uids []uint32){

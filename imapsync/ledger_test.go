@@ -21,7 +21,7 @@ type ledger struct {
 }
 
 // told is a message as events told of it.
-type told struct{ id, flags string }
+type told struct{ id, flags, labels string }
 
 // ledger folds the whole journal, and holds it against what every journal promises:
 // numbers without a gap, no id twice, nothing told of that is not there.
@@ -32,7 +32,7 @@ func (d *den) ledger() (*ledger, error) {
 	}
 	ids := map[events.ID]bool{}
 	renamed, silenced := map[string]map[uint32]told{}, map[string]bool{}
-	missing := map[string]bool{} // told of by messageMissing alone
+	missing := map[string]map[uint32]bool{} // told of by messageMissing alone
 	seq := uint64(0)
 	for e, err := range d.st.Journal(d.t.Context(), denAccount, 0) {
 		if err != nil {
@@ -52,14 +52,14 @@ func (d *den) ledger() (*ledger, error) {
 		var p struct {
 			UID                uint32
 			PreviousPath       string
-			Flags              []string
+			Flags, Labels      []string
 			MessageID, Subject string
 			Related            *struct{ Path string }
 			Previous           struct {
 				Path string
 				UID  uint32
 			}
-			Changes struct{ Flags *struct{ Value []string } }
+			Changes struct{ Flags, Labels *struct{ Value []string } }
 		}
 		if err := json.Unmarshal(e.Data.(events.Raw), &p); err != nil {
 			return nil, err
@@ -77,6 +77,7 @@ func (d *den) ledger() (*ledger, error) {
 			if p.Related != nil {
 				l.folders[e.Path] = renamed[p.Related.Path]
 				l.silent[e.Path] = silenced[p.Related.Path]
+				missing[e.Path] = missing[p.Related.Path]
 			}
 		case events.MailboxDeletedType:
 			renamed[e.Path], silenced[e.Path] = folder, l.silent[e.Path]
@@ -95,7 +96,7 @@ func (d *den) ledger() (*ledger, error) {
 				folder = map[uint32]told{}
 				l.folders[e.Path], l.silent[e.Path] = folder, true
 			}
-			folder[p.UID] = told{p.Subject, strings.Join(p.Flags, " ")}
+			folder[p.UID] = told{p.Subject, strings.Join(p.Flags, " "), strings.Join(p.Labels, " ")}
 			l.news[e.Path+" "+p.Subject]++
 			l.known[strings.Trim(p.MessageID, "<>")] = true // the subject may not be readable
 		case events.MessageMovedType:
@@ -104,23 +105,36 @@ func (d *den) ledger() (*ledger, error) {
 				return nil, fmt.Errorf("seq %d: UID %d of %s moved from %+v", e.Seq, p.UID, e.Path, p.Previous)
 			}
 			delete(l.folders[p.Previous.Path], p.Previous.UID)
-			folder[p.UID] = told{from.id, strings.Join(p.Flags, " ")}
+			folder[p.UID] = told{from.id, strings.Join(p.Flags, " "), strings.Join(p.Labels, " ")}
 		case events.MailboxRenamedType:
 			l.folders[e.Path], l.silent[e.Path] = l.folders[p.PreviousPath], l.silent[p.PreviousPath]
+			missing[e.Path] = missing[p.PreviousPath]
 			delete(l.folders, p.PreviousPath)
 			delete(l.silent, p.PreviousPath)
 		case events.MessageMissingType:
-			missing[fmt.Sprint(e.Path, " ", p.UID)] = true
+			if missing[e.Path] == nil {
+				missing[e.Path] = map[uint32]bool{}
+			}
+			missing[e.Path][p.UID] = true
 		case events.MessageUpdatedType, events.MessageDeletedType:
 			// What was there before the account may go before it could be announced.
-			early := p.UID <= d.early[e.Path] || missing[fmt.Sprint(e.Path, " ", p.UID)]
+			early := p.UID <= d.early[e.Path] || missing[e.Path][p.UID]
 			if !there && !early && !l.silent[e.Path] && !l.silent["*"] {
 				return nil, fmt.Errorf("seq %d: %s of UID %d of %s, which was not told of", e.Seq, e.Type, p.UID, e.Path)
 			}
 			if e.Type == events.MessageDeletedType {
 				delete(folder, p.UID)
-			} else if there && p.Changes.Flags != nil {
-				folder[p.UID] = told{folder[p.UID].id, strings.Join(p.Changes.Flags.Value, " ")}
+				continue
+			}
+			now := folder[p.UID]
+			if c := p.Changes.Flags; c != nil {
+				now.flags = strings.Join(c.Value, " ")
+			}
+			if c := p.Changes.Labels; c != nil {
+				now.labels = strings.Join(c.Value, " ")
+			}
+			if there {
+				folder[p.UID] = now
 			}
 		}
 	}
@@ -156,7 +170,8 @@ func (d *den) against(want map[string]map[uint32]told, l *ledger) error {
 	}
 	for path, msgs := range want {
 		for uid, m := range msgs {
-			msgs[uid] = told{"", m.flags}
+			m.id = ""
+			msgs[uid] = m
 		}
 		want[path] = msgs
 	}
@@ -171,7 +186,7 @@ func (d *den) served() map[string]map[uint32]told {
 		for name, msgs := range d.truth() {
 			want[name] = map[uint32]told{}
 			for uid, flags := range msgs {
-				want[name][uid] = told{"", strings.Join(flags, " ")}
+				want[name][uid] = told{flags: strings.Join(flags, " ")}
 			}
 		}
 		return want
@@ -180,7 +195,7 @@ func (d *den) served() map[string]map[uint32]told {
 		for name, f := range d.srv.folders {
 			want[name] = map[uint32]told{}
 			for uid, m := range f.msgs {
-				want[name][uid] = told{m.id, strings.Join(m.flags, " ")}
+				want[name][uid] = told{id: m.id, flags: strings.Join(m.flags, " ")}
 			}
 		}
 	})
@@ -210,7 +225,7 @@ func (d *den) stored() (state map[string]map[uint32]told, whole map[string]bool,
 		state[f.Path] = map[uint32]told{}
 		for _, recs := range blocks {
 			for _, r := range recs {
-				state[f.Path][r.UID] = told{"", strings.Join(r.Flags, " ")}
+				state[f.Path][r.UID] = told{"", strings.Join(r.Flags, " "), strings.Join(r.Labels, " ")}
 			}
 		}
 	}
@@ -234,7 +249,7 @@ func (d *den) oneStep() error {
 	}
 	for _, g := range held { // left the state, and is told of later
 		if _, known := l.folders[g.Path][g.UID]; known && state[g.Path] != nil {
-			state[g.Path][g.UID] = told{"", strings.Join(g.Flags, " ")}
+			state[g.Path][g.UID] = told{"", strings.Join(g.Flags, " "), strings.Join(g.Labels, " ")}
 		}
 	}
 	for path, msgs := range state {
@@ -243,7 +258,8 @@ func (d *den) oneStep() error {
 		}
 		folded := map[uint32]told{}
 		for uid, m := range l.folders[path] {
-			folded[uid] = told{"", m.flags}
+			m.id = ""
+			folded[uid] = m
 		}
 		err := unequal("events", map[string]map[uint32]told{path: msgs}, map[string]map[uint32]told{path: folded}, func(string, told) bool { return l.silent[path] })
 		if err != nil {
@@ -261,8 +277,9 @@ func unequal(what string, want, got map[string]map[uint32]told, silently func(st
 		}
 		for _, uid := range slices.Sorted(maps.Keys(want[path])) {
 			m, ok := got[path][uid]
-			if !ok && !silently(path, want[path][uid]) || ok && m.flags != want[path][uid].flags {
-				return fmt.Errorf("%s: UID %d of %s is %v, want %v", what, uid, path, m, want[path][uid])
+			w := want[path][uid]
+			if !ok && !silently(path, w) || ok && (m.flags != w.flags || m.labels != w.labels || m.id != "" && w.id != "" && m.id != w.id) {
+				return fmt.Errorf("%s: UID %d of %s is %v, want %v", what, uid, path, m, w)
 			}
 		}
 		for uid, m := range got[path] {

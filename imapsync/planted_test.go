@@ -13,9 +13,7 @@ import (
 // Mistakes that engines like this one have had, planted into ours: drawn histories must
 // find each. A test that could not would prove nothing.
 func TestOracle_finds_planted_mistakes(t *testing.T) {
-	if _, long := steps(); !long {
-		t.Skip("long: make model")
-	}
+	drawn(t)
 	for name, x := range map[string]struct {
 		dialect imaptest.Dialect
 		plant   plant

@@ -136,7 +136,7 @@ func TestEngine_Cyrus_without_history(t *testing.T) {
 // What another client does to mailboxes on real servers, with the engine and the server
 // restarted in between: when all is quiet, the events folded up are the server's
 // folders, and so is the state. The same on the model of a server, longer and with
-// faults: TestModel.
+// faults: TestOracle.
 func TestEngine_history_on_real_servers(t *testing.T) {
 	eachReal(t, func(t *testing.T, srv peer, r *rig) {
 		seed := uint64(time.Now().UnixNano())

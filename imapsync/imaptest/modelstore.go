@@ -161,10 +161,17 @@ func (u *ModelUser) create(name, use string) *mFolder {
 // drop deletes a folder with its messages.
 func (u *ModelUser) drop(f *mFolder) {
 	all := make([]uint32, 0, len(f.msgs))
+	var had []*mContent
 	for i := range f.msgs {
 		all = append(all, f.msgs[i].uid)
+		if c := f.msgs[i].body; c != nil {
+			had = append(had, c)
+		}
 	}
 	u.remove(f, all)
+	for _, c := range had {
+		u.relabelled(c)
+	}
 	f.deleted = true
 	u.folders = slices.DeleteFunc(u.folders, func(x *mFolder) bool { return x == f })
 	u.touch(f)
@@ -178,6 +185,11 @@ func (u *ModelUser) rename(f *mFolder, to string) {
 			x.name = to
 		} else if rest, ok := strings.CutPrefix(x.name, from+"/"); ok {
 			x.name = to + "/" + rest
+		}
+	}
+	for i := range f.msgs {
+		if c := f.msgs[i].body; c != nil {
+			u.relabelled(c)
 		}
 	}
 	u.touch(f)
