@@ -238,7 +238,7 @@ func TestQuote(t *testing.T) {
 // An original of any size can be quoted.
 func TestQuoteBounds(t *testing.T) {
 	o := original("From: b@b")
-	o.Text, o.HTML = strings.Repeat("é\n", 3<<20), "<p>"+strings.Repeat("x ", 3<<20)
+	o.Text, o.HTML = strings.Repeat(strings.Repeat("é", 100)+"\n", 27_000), "<p>"+strings.Repeat("xxxxxxx ", 3<<17)
 	m, err := Derive(o, Reference{Inline: true}, base())
 	if err != nil || len(*m.Text) > maxText || len(*m.HTML) > maxText || !strings.Contains(*m.HTML, "<blockquote") {
 		t.Fatal(err, len(*m.Text), len(*m.HTML))
