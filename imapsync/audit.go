@@ -38,7 +38,10 @@ func (w *worker) auditAt(f *folder) time.Time {
 	if f.auditNow {
 		at = m.Audit.At
 	}
-	wait := []time.Time{f.auditNext, f.short.next}
+	wait := []time.Time{f.auditNext}
+	if f.short != nil {
+		wait = append(wait, f.short.next)
+	}
 	if f.doubt != nil {
 		wait = append(wait, f.doubt.next)
 	}

@@ -357,9 +357,10 @@ func (s *step) disagreed(yes bool) {
 // unless it may be its way of listing.
 func (s *step) disagree(k int, p proof) error {
 	s.disagreed(true)
-	now, f := time.Now(), &s.f.short
-	if f.tries == 0 || f.by != k {
-		*f = shortness{by: k, since: now}
+	now, f := time.Now(), s.f.short
+	if f == nil || f.by != k {
+		f = &shortness{by: k, since: now}
+		s.f.short = f
 	}
 	f.seen++
 	if p == proofNone {
@@ -368,7 +369,7 @@ func (s *step) disagree(k int, p proof) error {
 	switch {
 	case f.seen >= skewTimes && now.Sub(f.since) >= skewAfter:
 		s.d.meta.Skew, s.d.moved, s.w.replan = k, true, true
-		*f = shortness{}
+		s.f.short = nil
 		s.disagreed(false)
 		return nil
 	case f.tries < len(missingSteps) && k > 0:

@@ -15,29 +15,29 @@ import (
 type folder struct {
 	store.Folder
 	meta store.FolderMeta
-	lost bool // its state does not add up: to be relinked
 
-	dirty     bool
+	lost     bool   // its state does not add up: to be relinked
+	dirty    bool   // to be looked at
+	auditNow bool   // audit with the next look
+	uidNext  uint32 // by the last STATUS; stands in where EXAMINE does not tell it
+	audits   int32  // begun since one came to an end
+	asked    int32  // STATUS left out by the server, in a row
+	limit    int    // messages to ask for at once; 0 = chunkMessages
+
 	look      time.Time // last complete look, often newer than the stored one
 	active    time.Time // last change that was seen
 	flagAt    time.Time // T3: when flags are to be compared next
-	auditNow  bool      // audit with the next look
 	auditNext time.Time // not before
-	audits    int       // begun since one came to an end
 	lagged    uint64    // HIGHESTMODSEQ at laggedAt
 	laggedAt  time.Time
 	frozenAt  time.Time // last look whether CHANGEDSINCE hides changes
 
-	turned turned    // another UIDVALIDITY, waiting for its second look
-	doubt  *doubt    // a mass deletion, waiting for its second look
-	short  shortness // EXISTS and what can be listed disagree
-	limit  int       // messages to ask for at once; 0 = chunkMessages
+	turned turned     // another UIDVALIDITY, waiting for its second look
+	doubt  *doubt     // a mass deletion, waiting for its second look
+	short  *shortness // EXISTS and what can be listed disagree
 	poison map[uint32]int
 	queued time.Time // a large first look waits for a slot until then
 	askAt  time.Time // when STATUS is asked next
-	asked  int       // STATUS left out by the server, in a row
-
-	uidNext uint32 // by the last STATUS; stands in where EXAMINE does not tell it
 
 	mailboxID string // as the last opening told; the folder list keeps it
 
@@ -57,7 +57,9 @@ func (f *folder) retryAt() time.Time {
 	for _, p := range f.meta.Pending {
 		earlier(p.Next)
 	}
-	earlier(f.short.next)
+	if f.short != nil {
+		earlier(f.short.next)
+	}
 	if f.doubt != nil {
 		earlier(f.doubt.next)
 	}
@@ -271,7 +273,7 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 	if f.meta.Fail != nil {
 		s.recovered()
 	}
-	f.look, f.doubt, f.short, f.limit = now, nil, shortness{}, 0
+	f.look, f.doubt, f.short, f.limit = now, nil, nil, 0
 	f.sure = s.number
 	s.w.lookedAtAll(f)
 	for uid := range f.poison {

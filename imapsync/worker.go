@@ -72,18 +72,18 @@ type worker struct {
 	info        Info
 	profile     *Profile // of the provider: by host, and once logged in by all that the server says
 	state       store.State
-	loaded      bool
 	folders     []*folder
 	listVersion uint64
 	nextNum     uint32
 	latches     []store.Latch
+	loaded      bool
 	labels      bool // the folders that are labels are not watched
 	replan      bool // the plan has changed and was not yet shown
 
 	open   *folder // the selected folder, while what follows describes it
 	sel    Selected
-	reopen bool // ask for the selected folder's numbers again
 	hints  Changes
+	reopen bool // ask for the selected folder's numbers again
 
 	whole        bool // a whole pass was done in this session
 	began        time.Time

@@ -38,6 +38,7 @@ type daemon struct {
 	instance  string         // names it, and its predecessors in the same data directory, in leases
 	data      *dataDirectory // nil: nothing is kept
 	ephemeral bool
+	thrifty   bool // the process is ours alone: its collector is paced
 
 	redis     *redisPart
 	store     *store.Store

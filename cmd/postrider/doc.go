@@ -5,7 +5,7 @@
 // and stops them; what they do is theirs. [run] is a table of subcommands that reads
 // no globals; end-to-end tests call it.
 //
-// Goroutines: [daemon] owns one per part (manager, relay, sweeper, hints, janitor,
+// Goroutines: [daemon] owns one per part (manager, relay, sweeper, hints, janitor, collector,
 // listeners) and joins all of them in the order of [daemon.stop]. The managed
 // redis-server has one that starts it, restarts it and outlives everything else.
 //

@@ -24,7 +24,7 @@ const redisPool = 200
 
 // Bytes of each of a connection's two buffers; what is larger goes past them. The
 // library's 32 KB are 13 MB in a pool that was once in full use.
-const redisBuffer = 8 << 10
+const redisBuffer = 4 << 10
 
 // redisOptions understands redis.url. The scheme says the topology:
 //

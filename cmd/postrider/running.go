@@ -32,6 +32,9 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	d.run(&d.janitors, "hints", func(ctx context.Context) error { return d.store.Listen(ctx, d.hint) })
 	d.run(&d.janitors, "janitor", d.janitor)
+	if d.thrifty {
+		d.run(&d.janitors, "collector", thrift)
+	}
 	d.serve(d.web, d.webListen, d.cfg.API.TLS.Cert != "")
 	d.serve(d.metrics, d.metListen, false)
 	return nil

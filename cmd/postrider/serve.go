@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 )
@@ -57,12 +56,6 @@ func runServe(ctx context.Context, p *program, fs *flag.FlagSet) (err error) {
 		return err
 	}
 
-	// Most of the heap is what idle connections keep: headroom costs with each of them, and
-	// collecting more often costs little while they idle.
-	if p.getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
-
 	// The second signal kills: stop takes our hands off it.
 	sigctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -71,6 +64,7 @@ func runServe(ctx context.Context, p *program, fs *flag.FlagSet) (err error) {
 		return err
 	}
 	d.warnings = append(warnings, d.warnings...)
+	d.thrifty = p.getenv("GOGC") == ""
 	return d.until(sigctx, stop, func() error { return d.banner(p, dir) })
 }
 
