@@ -142,7 +142,19 @@ func (s *Server) createAccount(ctx context.Context, in *createIn) (*created, err
 	if err != nil {
 		return nil, err
 	}
+	if err := s.wakeFor(ctx, id, in.Body); err != nil {
+		return nil, err
+	}
 	return &created{etag(a.Version), createdBody{string(id), "existing"}}, nil
+}
+
+// wakeFor has a changed account send at once what waited for the change. An error comes
+// after the change, which may be repeated.
+func (s *Server) wakeFor(ctx context.Context, id store.AccountID, in accountIn) error {
+	if s.o.Submitter == nil || !in.SMTP.Set && !in.SendLimits.Set && !in.EHLOName.Set {
+		return nil
+	}
+	return s.o.Submitter.Wake(ctx, id)
 }
 
 type updateIn struct {
@@ -165,6 +177,9 @@ func (s *Server) updateAccount(ctx context.Context, in *updateIn) (*created, err
 	a, err := s.o.Store.UpdateAccount(ctx, in.id(), match, func(a *store.Account) error { return in.Body.apply(a, s.o.Config) })
 	if err != nil {
 		return nil, ofAccount(in.id(), err)
+	}
+	if err := s.wakeFor(ctx, in.id(), in.Body); err != nil {
+		return nil, err
 	}
 	return &created{etag(a.Version), createdBody{Account: in.Account}}, nil
 }
@@ -269,6 +284,11 @@ func (s *Server) pause(ctx context.Context, in *pauseIn) (*paused, error) {
 func (s *Server) resume(ctx context.Context, in *pauseIn) (*paused, error) {
 	if _, err := s.o.Store.ResumeAccount(ctx, in.id(), "api"); err != nil {
 		return nil, ofAccount(in.id(), err)
+	}
+	if s.o.Submitter != nil {
+		if err := s.o.Submitter.Wake(ctx, in.id()); err != nil {
+			return nil, err
+		}
 	}
 	return &paused{pausedBody{in.Account, false}}, nil
 }

@@ -54,7 +54,9 @@ var granted = map[string][]string{
 	"deleteToken": {"tokens"}, "readEvents": {"events"}, "readJournal": {"events"}, "streamEvents": {"events"},
 	"metrics":      {"metrics"},
 	"listGateways": {"accounts"}, "createGateway": {"accounts"}, "getGateway": {"accounts"}, "updateGateway": {"accounts"},
-	"deleteGateway": {"accounts"},
+	"deleteGateway": {"accounts"}, "submitMessage": {"send"}, "listOutbox": {"send"}, "getSubmission": {"send"}, "getSubmissionRaw": {"send"},
+	"cancelSubmission": {"send"}, "rescheduleSubmission": {"send"}, "retrySubmission": {"send"}, "releaseSubmission": {"send"},
+	"resolveSubmission": {"send"},
 }
 
 var allScopes = []string{"*", "api", "accounts", "read", "write", "send", "events", "webhooks", "settings", "tokens", "monitor", "metrics"}
@@ -81,7 +83,7 @@ func TestEveryRouteAndEveryScope(t *testing.T) {
 				t.Errorf("%s %s (%s) has no scope", method, path, op.OperationID)
 				continue
 			}
-			url := strings.NewReplacer("{account}", "nobody", "{id}", "tok_none", "{gateway}", "none").Replace(path)
+			url := strings.NewReplacer("{account}", "nobody", "{id}", "tok_none", "{gateway}", "none", "{queueId}", "none").Replace(path)
 			for _, scope := range allScopes {
 				may := scope == "*" || slices.Contains(want, scope) || scope == "api" && want[0] != "tokens" && want[0] != "settings"
 				r := f.request(strings.ToUpper(method), url, "")

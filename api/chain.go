@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -29,6 +30,12 @@ type call struct {
 	value   string   // of the token, for asking again during a stream
 	problem *Problem // that was answered
 	leave   func()   // gives up the place among the requests in work; nil: it has none
+
+	// of a body whose attachments were taken out
+	sum      [sha256.Size]byte // of all of it
+	mark     string
+	texts    []lifted
+	reserved int64 // bytes of memory
 }
 
 type callKey struct{}

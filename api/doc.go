@@ -6,15 +6,17 @@
 //
 // Nothing durable: all state is in package store. In memory, per process: the
 // sessions of /login, the counters behind rate limits, and who waits for events.
-// It knows no engine; what it needs of one it declares ([Kicker], [Verifier],
-// [Options]) and cmd/postrider joins.
+// It runs no engine; what it needs of one it declares ([Kicker], [Verifier],
+// [SMTPVerifier], [Submitter], [Outbox], [Options]) and cmd/postrider joins. Of package
+// smtpsend it has the words of requests and errors, nothing that works.
 //
 // # How a request travels
 //
 //	ServeHTTP  request id, headers, panics, log line, metrics, hop, CORS, limits
 //	mux        net/http's patterns; what matches none is a problem too
 //	authorize  who asks (bearer token or session), address, rate, scope, binding
-//	body       read within bounds, strict JSON, checked against the schema
+//	body       read within bounds, strict JSON, checked against the schema; of a message to
+//	           send the attachments stay octets in the memory that was read (lift.go)
 //	handler    func(ctx, *In) (*Out, error); errors become problems in problem.go
 //
 // A route is one call of register, which demands its scopes; the OpenAPI document

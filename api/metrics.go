@@ -16,6 +16,7 @@ type metrics struct {
 	failures *prometheus.CounterVec
 	panics   prometheus.Counter
 	lag      prometheus.Gauge
+	bodies   prometheus.Gauge
 }
 
 // newMetrics makes them and registers them with reg, if there is one.
@@ -37,6 +38,9 @@ func newMetrics(reg prometheus.Registerer, open *streams) (metrics, error) {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_http_panics_total", Help: "Requests that ended in a fault of ours.",
 		}),
+		bodies: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "postrider_http_body_bytes_in_use", Help: "Memory reserved for the messages in requests.",
+		}),
 		lag: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "postrider_event_stream_lag_seconds", Help: "Age of the event that was written to a stream last.",
 		}),
@@ -47,7 +51,7 @@ func newMetrics(reg prometheus.Registerer, open *streams) (metrics, error) {
 	streams := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "postrider_event_streams", Help: "Open event streams.",
 	}, func() float64 { return float64(open.count()) })
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.inFlight, m.failures, m.panics, m.lag, streams} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.inFlight, m.failures, m.panics, m.lag, m.bodies, streams} {
 		if err := reg.Register(c); err != nil {
 			return m, err
 		}

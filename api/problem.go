@@ -23,38 +23,48 @@ type Code string
 
 // The codes there are; codes says what each means.
 const (
-	InvalidJSON          Code = "InvalidJSON"
-	ValidationFailed     Code = "ValidationFailed"
-	MaskedSecret         Code = "MaskedSecret"
-	InvalidCursor        Code = "InvalidCursor"
-	FieldNotSupported    Code = "FieldNotSupported"
-	TargetNotAllowed     Code = "TargetNotAllowed"
-	Unauthenticated      Code = "Unauthenticated"
-	Forbidden            Code = "Forbidden"
-	AddressNotAllowed    Code = "AddressNotAllowed"
-	NotFound             Code = "NotFound"
-	AccountNotFound      Code = "AccountNotFound"
-	TokenNotFound        Code = "TokenNotFound"
-	GatewayNotFound      Code = "GatewayNotFound"
-	MethodNotAllowed     Code = "MethodNotAllowed"
-	AccountAlreadyExists Code = "AccountAlreadyExists"
-	GatewayAlreadyExists Code = "GatewayAlreadyExists"
-	AccountPaused        Code = "AccountPaused"
-	IMAPUnavailable      Code = "IMAPUnavailable"
-	CursorExpired        Code = "CursorExpired"
-	PreconditionFailed   Code = "PreconditionFailed"
-	BodyTooLarge         Code = "BodyTooLarge"
-	URLTooLong           Code = "URLTooLong"
-	UnsupportedMediaType Code = "UnsupportedMediaType"
-	RateLimited          Code = "RateLimited"
-	InternalError        Code = "InternalError"
-	StoreUnavailable     Code = "StoreUnavailable"
-	ConnectionError      Code = "ConnectionError"
-	AuthenticationFails  Code = "AuthenticationFails"
-	ServerBusy           Code = "ServerBusy"
-	ShuttingDown         Code = "ShuttingDown"
-	Timeout              Code = "Timeout"
-	LoopDetected         Code = "LoopDetected"
+	InvalidJSON           Code = "InvalidJSON"
+	ValidationFailed      Code = "ValidationFailed"
+	MaskedSecret          Code = "MaskedSecret"
+	InvalidCursor         Code = "InvalidCursor"
+	FieldNotSupported     Code = "FieldNotSupported"
+	TargetNotAllowed      Code = "TargetNotAllowed"
+	Unauthenticated       Code = "Unauthenticated"
+	Forbidden             Code = "Forbidden"
+	AddressNotAllowed     Code = "AddressNotAllowed"
+	NotFound              Code = "NotFound"
+	AccountNotFound       Code = "AccountNotFound"
+	TokenNotFound         Code = "TokenNotFound"
+	GatewayNotFound       Code = "GatewayNotFound"
+	SubmissionNotFound    Code = "SubmissionNotFound"
+	ReferenceNotFound     Code = "ReferenceNotFound"
+	MethodNotAllowed      Code = "MethodNotAllowed"
+	AccountAlreadyExists  Code = "AccountAlreadyExists"
+	GatewayAlreadyExists  Code = "GatewayAlreadyExists"
+	AccountPaused         Code = "AccountPaused"
+	IMAPUnavailable       Code = "IMAPUnavailable"
+	SMTPUnavailable       Code = "SMTPUnavailable"
+	SubmissionActive      Code = "SubmissionActive"
+	SubmissionState       Code = "SubmissionState"
+	ReferenceMismatch     Code = "ReferenceMismatch"
+	CursorExpired         Code = "CursorExpired"
+	PreconditionFailed    Code = "PreconditionFailed"
+	BodyTooLarge          Code = "BodyTooLarge"
+	MessageTooLarge       Code = "MessageTooLarge"
+	URLTooLong            Code = "URLTooLong"
+	UnsupportedMediaType  Code = "UnsupportedMediaType"
+	IdempotencyKeyReused  Code = "IdempotencyKeyReused"
+	RateLimited           Code = "RateLimited"
+	InternalError         Code = "InternalError"
+	StoreUnavailable      Code = "StoreUnavailable"
+	ConnectionError       Code = "ConnectionError"
+	AuthenticationFails   Code = "AuthenticationFails"
+	ServerBusy            Code = "ServerBusy"
+	ShuttingDown          Code = "ShuttingDown"
+	Timeout               Code = "Timeout"
+	OutboxFull            Code = "OutboxFull"
+	MailServerUnavailable Code = "MailServerUnavailable"
+	LoopDetected          Code = "LoopDetected"
 )
 
 // codes is what is said of each code, here and at /docs/errors.
@@ -64,38 +74,48 @@ var codes = map[Code]struct {
 	help   string // what it means and what to do
 	retry  int    // seconds for Retry-After; 0: no header
 }{
-	InvalidJSON:          {400, "Invalid JSON", "The body is not the JSON that we read: a syntax error, a key given twice, more than one value, text that is not UTF-8, more than 32 levels or 10,000 elements. Nothing was changed.", 0},
-	ValidationFailed:     {400, "Validation failed", "Something in the request is missing, unknown or of the wrong kind; errors names each place. Nothing was changed.", 0},
-	MaskedSecret:         {400, "Masked secret", "A secret was sent back as the mask that stands for it in answers. Leave the field out to keep the stored secret.", 0},
-	InvalidCursor:        {400, "Invalid cursor", "The cursor was not made by this server, or for another query. Start from begin, now or a time.", 0},
-	FieldNotSupported:    {400, "Field not supported", "The field is known and this version cannot do what it asks for.", 0},
-	TargetNotAllowed:     {400, "Target not allowed", "The webhook URL is not one that this server may call; see egress in the configuration.", 0},
-	Unauthenticated:      {401, "Unauthenticated", "No token was sent, or it is unknown, revoked or expired. Send Authorization: Bearer with a token that is valid.", 0},
-	Forbidden:            {403, "Forbidden", "The token is valid and may not do this: a scope is missing, or it is bound to another account.", 0},
-	AddressNotAllowed:    {403, "Address not allowed", "The token may not be used from this network address.", 0},
-	NotFound:             {404, "Not found", "There is nothing at this path. Paths are exact and have no trailing slash.", 0},
-	AccountNotFound:      {404, "Account not found", "No account has this id.", 0},
-	TokenNotFound:        {404, "Token not found", "No token has this id.", 0},
-	GatewayNotFound:      {404, "Gateway not found", "No gateway has this id.", 0},
-	MethodNotAllowed:     {405, "Method not allowed", "The path exists and takes other methods; Allow names them.", 0},
-	AccountAlreadyExists: {409, "Account already exists", "If-None-Match: * was sent and the id is taken.", 0},
-	GatewayAlreadyExists: {409, "Gateway already exists", "If-None-Match: * was sent and the id is taken.", 0},
-	AccountPaused:        {409, "Account is paused", "Resume the account first.", 0},
-	IMAPUnavailable:      {409, "Account has no IMAP", "The account has no imap block, or it is disabled.", 0},
-	CursorExpired:        {410, "Cursor expired", "The cursor is older than the journal, so events after it are gone. oldest is where reading can go on.", 0},
-	PreconditionFailed:   {412, "Precondition failed", "The object has changed since the version named in If-Match. Read it again.", 0},
-	BodyTooLarge:         {413, "Body too large", "The body is over the limit of 1 MiB.", 0},
-	URLTooLong:           {414, "URL too long", "The URL is over the limit of 8 KiB.", 0},
-	UnsupportedMediaType: {415, "Unsupported media type", "A body must come as Content-Type: application/json.", 0},
-	RateLimited:          {429, "Rate limited", "Too many requests with this token, too many open streams of it, or too many wrong tokens from this address. Try again after Retry-After.", 60},
-	InternalError:        {500, "Internal error", "A fault of ours; the log has it under the request id in instance.", 0},
-	StoreUnavailable:     {503, "Store unavailable", "Redis does not answer. The request may or may not have taken effect; it is safe to repeat.", 2},
-	ConnectionError:      {503, "Connection error", "The mail server could not be reached or gave no session; kind, response and action say more.", 60},
-	AuthenticationFails:  {503, "Authentication fails", "The mail server refused the account's credentials. This is never about your token.", 60},
-	ServerBusy:           {503, "Server busy", "This process is at its limit of requests or streams.", 1},
-	ShuttingDown:         {503, "Shutting down", "This process is ending; another one, or the next, will answer.", 2},
-	Timeout:              {504, "Timeout", "The request was not done within its time.", 0},
-	LoopDetected:         {508, "Loop detected", "The request is a webhook delivery of a Postrider: its URL points at our own API.", 0},
+	InvalidJSON:           {400, "Invalid JSON", "The body is not the JSON that we read: a syntax error, a key given twice, more than one value, text that is not UTF-8, more than 32 levels or 10,000 elements. Nothing was changed.", 0},
+	ValidationFailed:      {400, "Validation failed", "Something in the request is missing, unknown or of the wrong kind; errors names each place. Nothing was changed.", 0},
+	MaskedSecret:          {400, "Masked secret", "A secret was sent back as the mask that stands for it in answers. Leave the field out to keep the stored secret.", 0},
+	InvalidCursor:         {400, "Invalid cursor", "The cursor was not made by this server, or for another query. Start from begin, now or a time.", 0},
+	FieldNotSupported:     {400, "Field not supported", "The field is known and this version cannot do what it asks for.", 0},
+	TargetNotAllowed:      {400, "Target not allowed", "The webhook URL is not one that this server may call; see egress in the configuration.", 0},
+	Unauthenticated:       {401, "Unauthenticated", "No token was sent, or it is unknown, revoked or expired. Send Authorization: Bearer with a token that is valid.", 0},
+	Forbidden:             {403, "Forbidden", "The token is valid and may not do this: a scope is missing, or it is bound to another account.", 0},
+	AddressNotAllowed:     {403, "Address not allowed", "The token may not be used from this network address.", 0},
+	NotFound:              {404, "Not found", "There is nothing at this path. Paths are exact and have no trailing slash.", 0},
+	AccountNotFound:       {404, "Account not found", "No account has this id.", 0},
+	TokenNotFound:         {404, "Token not found", "No token has this id.", 0},
+	GatewayNotFound:       {404, "Gateway not found", "No gateway has this id.", 0},
+	SubmissionNotFound:    {404, "Submission not found", "No submission has this queueId, or it ended long ago, or its message is no longer kept.", 0},
+	ReferenceNotFound:     {404, "Reference not found", "The message that is answered or forwarded is not in the mailbox. ignoreMissing sends without it.", 0},
+	MethodNotAllowed:      {405, "Method not allowed", "The path exists and takes other methods; Allow names them.", 0},
+	AccountAlreadyExists:  {409, "Account already exists", "If-None-Match: * was sent and the id is taken.", 0},
+	GatewayAlreadyExists:  {409, "Gateway already exists", "If-None-Match: * was sent and the id is taken.", 0},
+	AccountPaused:         {409, "Account is paused", "Resume the account first.", 0},
+	IMAPUnavailable:       {409, "Account has no IMAP", "The account has no imap block, or it is disabled.", 0},
+	SMTPUnavailable:       {409, "Account cannot send", "The account has no smtp block, and the request names no gateway.", 0},
+	SubmissionActive:      {409, "Submission is active", "The message is being handed over at this moment; ask again when that has ended.", 0},
+	SubmissionState:       {409, "Not possible in this state", "What was asked for cannot be done to a submission in the state that it is in.", 0},
+	ReferenceMismatch:     {409, "Reference mismatch", "The message that is answered or forwarded is not the one that reference.messageId names.", 0},
+	CursorExpired:         {410, "Cursor expired", "The cursor is older than the journal, so events after it are gone. oldest is where reading can go on.", 0},
+	PreconditionFailed:    {412, "Precondition failed", "The object has changed since the version named in If-Match. Read it again.", 0},
+	BodyTooLarge:          {413, "Body too large", "The body is over the limit: 1 MiB, or 50 MiB for a message to send, of which 16 MiB may be something else than attachments.", 0},
+	MessageTooLarge:       {413, "Message too large", "The message, or its text or html, is larger than we or the submission server take; see send.maxMessageSize.", 0},
+	URLTooLong:            {414, "URL too long", "The URL is over the limit of 8 KiB.", 0},
+	UnsupportedMediaType:  {415, "Unsupported media type", "A body must come as Content-Type: application/json.", 0},
+	IdempotencyKeyReused:  {422, "Idempotency key reused", "The Idempotency-Key was used in the last two days for a request with another body.", 0},
+	RateLimited:           {429, "Rate limited", "Too many requests with this token, too many open streams of it, or too many wrong tokens from this address. Try again after Retry-After.", 60},
+	InternalError:         {500, "Internal error", "A fault of ours; the log has it under the request id in instance.", 0},
+	StoreUnavailable:      {503, "Store unavailable", "Redis does not answer. The request may or may not have taken effect; it is safe to repeat.", 2},
+	ConnectionError:       {503, "Connection error", "The mail server could not be reached or gave no session; kind, response and action say more.", 60},
+	AuthenticationFails:   {503, "Authentication fails", "The mail server refused the account's credentials. This is never about your token.", 60},
+	ServerBusy:            {503, "Server busy", "This process is at its limit of requests or streams.", 1},
+	ShuttingDown:          {503, "Shutting down", "This process is ending; another one, or the next, will answer.", 2},
+	OutboxFull:            {503, "Outbox full", "As much waits to be sent as there may be, of this account or of all; see send.maxQueuedBytes. Nothing was queued.", 60},
+	MailServerUnavailable: {503, "Mail server unavailable", "The mailbox with the message that is answered or forwarded could not be read now.", 30},
+	Timeout:               {504, "Timeout", "The request was not done within its time.", 0},
+	LoopDetected:          {508, "Loop detected", "The request is a webhook delivery of a Postrider: its URL points at our own API.", 0},
 }
 
 // Problem is the answer to everything that is refused: RFC 9457 and the fields that

@@ -68,4 +68,7 @@ func allows(t store.Token, scopes []string, route, account string) bool {
 
 // boundRoutes are open to account-bound tokens though no account is in their path: they
 // show the part of the token's account, and a token may delete itself.
-var boundRoutes = []string{"/v1/events", "/v1/events/stream", "/v1/tokens/{id}"}
+var boundRoutes = []string{
+	"/v1/events", "/v1/events/stream", "/v1/tokens/{id}",
+	"/v1/outbox", "/v1/outbox/{queueId}", "/v1/outbox/{queueId}/raw", "/v1/outbox/{queueId}/retry", "/v1/outbox/{queueId}/release", "/v1/outbox/{queueId}/resolve",
+}

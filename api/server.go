@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/store"
 )
@@ -33,6 +34,8 @@ type Options struct {
 	Verifier Verifier     // nil: verifying answers FieldNotSupported
 
 	SMTPVerifier SMTPVerifier // nil: verifying smtp answers FieldNotSupported
+	Submitter    Submitter    // nil: this process takes no messages to send
+	Outbox       Outbox       // nil: this process changes none
 
 	// CheckTarget says whether a webhook URL may be called, with the reason in the
 	// error's text, which is shown. nil allows every http and https URL.
@@ -62,6 +65,7 @@ type Config struct {
 	TrustedProxies   []netip.Prefix // api.trustedProxies
 	CORSOrigins      []string       // api.cors.origins, exact
 	MaxConcurrent    int            // api.maxConcurrent; 0 = 200
+	MaxBodyMemory    int64          // api.maxBodyMemory, bytes; 0 = 256 MiB; at least 100 MiB
 	AllowQueryToken  bool           // api.allowQueryToken
 	DocsNeedToken    bool           // api.docs: token
 	AllowPlaintext   bool           // mail.allowPlaintext
@@ -86,6 +90,7 @@ type Server struct {
 	feeds    *feeds    // who waits for events
 	used     *used     // when a token's use was noted last
 	working  chan struct{}
+	memory   *semaphore.Weighted // for large bodies
 	cross    *http.CrossOriginProtection
 
 	draining atomic.Bool
@@ -93,8 +98,11 @@ type Server struct {
 	drain    sync.Once
 }
 
-// maxConcurrent is how many requests are in work at once unless configured.
-const maxConcurrent = 200
+// What holds unless it is configured.
+const (
+	maxConcurrent = 200       // requests in work at once
+	maxBodyMemory = 256 << 20 // bytes of large bodies
+)
 
 // New makes a Server. It starts no goroutine and does no I/O.
 func New(o Options) (*Server, error) {
@@ -107,11 +115,15 @@ func New(o Options) (*Server, error) {
 	if o.Config.MaxConcurrent == 0 {
 		o.Config.MaxConcurrent = maxConcurrent
 	}
+	if o.Config.MaxBodyMemory == 0 {
+		o.Config.MaxBodyMemory = maxBodyMemory
+	}
+	o.Config.MaxBodyMemory = max(o.Config.MaxBodyMemory, 2*maxSubmission) // so that there is room for any of them
 	hookHuma()
 	s := &Server{
 		o: o, log: o.Logger, mux: http.NewServeMux(),
 		guard: newGuard(), rates: newRates(), streams: newStreams(), sessions: newSessions(), feeds: newFeeds(), used: newUsed(),
-		working: make(chan struct{}, o.Config.MaxConcurrent), cross: http.NewCrossOriginProtection(), drained: make(chan struct{}),
+		working: make(chan struct{}, o.Config.MaxConcurrent), cross: http.NewCrossOriginProtection(), memory: semaphore.NewWeighted(o.Config.MaxBodyMemory), drained: make(chan struct{}),
 	}
 	var err error
 	if s.metrics, err = newMetrics(o.Registerer, s.streams); err != nil {
@@ -122,6 +134,8 @@ func New(o Options) (*Server, error) {
 	s.accountRoutes()
 	s.mailboxRoutes()
 	s.gatewayRoutes()
+	s.submitRoutes()
+	s.outboxRoutes()
 	s.settingRoutes()
 	s.tokenRoutes()
 	s.eventRoutes()
@@ -175,8 +189,12 @@ func register[I, O any](s *Server, op huma.Operation, scopes []string, h func(co
 		limit = storeTime
 	}
 	op.SkipValidateBody = true // readBody did
+	large, _ := op.Metadata["body"].(int64)
 	op.MaxBodyBytes = maxBody + 1
 	op.Metadata = map[string]any{"scopes": scopes}
+	if large > 0 {
+		op.Metadata["body"], op.MaxBodyBytes = large, maxRest+1
+	}
 	op.Security = []map[string][]string{}
 	for _, scope := range scopes {
 		op.Security = append(op.Security, map[string][]string{"token": {scope}})

@@ -20,6 +20,8 @@ import (
 var later = map[string]bool{
 	"oauth2": true, "proxy": true, "imapIndexer": true, "expectedEmail": true, "resyncDelay": true, "useAuthServer": true,
 	"trackOpens": true, "trackClicks": true, "reason": true, "limits": true, "ip": true,
+	"trackingEnabled": true, "listId": true, "previewText": true, "baseUrl": true, "template": true, "render": true, "mailMerge": true,
+	"localAddress": true, "reference": true,
 }
 
 // checker compares a body that parseJSON read with the schema of its route. It stands
@@ -96,7 +98,7 @@ func (c *checker) text(s *huma.Schema, at, v string) {
 	case s.MaxLength != nil && n > *s.MaxLength:
 		c.add(at, "OutOfRange", "must have at most %d characters", *s.MaxLength)
 	case strings.ContainsRune(v, 0):
-		c.add(at, "Invalid", "must not contain NUL")
+		c.add(at, "NULByte", "must not contain NUL")
 	case s.Format == "date-time":
 		if _, err := time.Parse(time.RFC3339Nano, v); err != nil {
 			c.add(at, "Invalid", "must be a time like 2026-11-22T08:15:02.417Z, or milliseconds since 1970")

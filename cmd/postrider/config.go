@@ -47,6 +47,7 @@ type Config struct {
 			Origins []string `yaml:"origins"`
 		} `yaml:"cors"`
 		MaxConcurrent   int         `yaml:"maxConcurrent"`
+		MaxBodyMemory   size        `yaml:"maxBodyMemory"`
 		Docs            string      `yaml:"docs"`
 		MetricsListen   string      `yaml:"metricsListen"`
 		AllowQueryToken bool        `yaml:"allowQueryToken"`
@@ -109,6 +110,7 @@ func defaultConfig() Config {
 	c.Log.Format = "auto"
 	c.API.Listen = "127.0.0.1:3000"
 	c.API.MaxConcurrent = 200
+	c.API.MaxBodyMemory = 256 << 20
 	c.API.Docs = "public"
 	c.API.FirstToken = "print"
 	c.Mail.Egress = egress.Any
@@ -252,6 +254,9 @@ func (c *Config) problems() []problem {
 		if n.v < n.low || n.v > n.high {
 			bad(n.key, "must be %d to %d", n.low, n.high)
 		}
+	}
+	if n := c.API.MaxBodyMemory; n < 100<<20 || n > 1<<40 {
+		bad("api.maxBodyMemory", "must be 100MiB to 1TiB")
 	}
 	if n := c.Sync.ContentMemory; n < 16<<20 || n > 1<<40 {
 		bad("sync.contentMemory", "must be 16MiB to 1TiB")

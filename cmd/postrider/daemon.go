@@ -299,7 +299,7 @@ func (d *daemon) buildEngines() error {
 	}
 	c := d.cfg.API
 	conf := api.Config{
-		CORSOrigins: c.CORS.Origins, MaxConcurrent: c.MaxConcurrent, AllowQueryToken: c.AllowQueryToken, DocsNeedToken: c.Docs == "token",
+		CORSOrigins: c.CORS.Origins, MaxConcurrent: c.MaxConcurrent, MaxBodyMemory: int64(c.MaxBodyMemory), AllowQueryToken: c.AllowQueryToken, DocsNeedToken: c.Docs == "token",
 		AllowPlaintext: d.cfg.Mail.AllowPlaintext, AllowInsecureTLS: d.cfg.Mail.AllowInsecureTLS,
 	}
 	for _, s := range c.TrustedProxies {
