@@ -296,3 +296,33 @@ func TestSend_own_limit(t *testing.T) {
 		}
 	}, slowly)
 }
+
+// What was queued while nothing could be sent has no tasks of its own any more: an account
+// that wakes uses its slots all the same.
+func TestSend_wakes_into_all_slots(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(*tx) error {
+			time.Sleep(10 * time.Second)
+			return nil
+		})
+		slots := 4
+		h.account("ada", func(a *store.Account) { a.SendLimits.MaxConnections = &slots })
+		if _, err := h.store.PauseAccount(t.Context(), "ada", "api"); err != nil {
+			t.Fatal(err)
+		}
+		for range 8 {
+			h.submit(request("ada", "bob@example.net"))
+		}
+		time.Sleep(5 * time.Second) // their tasks come, find the account paused, and end
+		if _, err := h.store.ResumeAccount(t.Context(), "ada", "api"); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Queue.Wake(t.Context(), "ada"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(25 * time.Second)
+		if got, most := len(h.sink.taken()), h.sink.most; got != 8 || most != slots {
+			t.Errorf("%d were sent, %d at once at most", got, most)
+		}
+	})
+}

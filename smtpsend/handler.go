@@ -96,6 +96,7 @@ type run struct {
 	set     store.Settings
 	read    time.Time
 	claimed bool // the last call of one had something to send
+	spreads bool // something was claimed in this turn before
 }
 
 // refresh reads the account again when what is known of it is old.
@@ -153,6 +154,7 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		return nil
 	}
 	r.claimed = true
+	r.spread(ctx, c)
 	row, err := r.send(ctx, c)
 	if err != nil {
 		return err
@@ -163,6 +165,19 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		return nil
 	}
 	return res
+}
+
+// spread has another task go on with what else is due, at the first claim of a turn: so
+// an account that wakes gets as many as it has slots. The one that finds none free ends.
+func (r *run) spread(ctx context.Context, c store.Claimed) {
+	first := !r.spreads
+	r.spreads = true
+	if !first || c.Probe || c.Next.IsZero() || c.Next.After(c.Now) {
+		return
+	}
+	if err := r.wake(ctx, r.account, time.Time{}); err != nil {
+		r.log.WarnContext(ctx, "account not handed on", "account", r.account, "err", err) // one slot goes on alone
+	}
 }
 
 // resultOf is how the task of a submission ends that is not to be sent now.

@@ -122,7 +122,7 @@ func (q *Queue) Submit(ctx context.Context, r Request) (Result, error) {
 	row.ID = store.NewSubmissionID(r.Account, now)
 	out := Result{QueueID: row.ID}
 	msg := r.Message
-	if msg.From.Address == "" && len(msg.Raw) == 0 {
+	if msg.From.Address == "" {
 		msg.From = compose.Address{Name: account.Name, Address: account.Email}
 	}
 	if msg.Date.IsZero() {
@@ -273,15 +273,7 @@ func (q *Queue) original(ctx context.Context, account store.AccountID, message s
 	if q.reader == nil {
 		return o, errors.New("this process reads no mailboxes")
 	}
-	for range 2 {
-		tctx, stop := context.WithTimeout(ctx, 10*time.Second)
-		o, err = q.reader.Original(tctx, account, message)
-		stop()
-		if err == nil || errors.Is(err, ErrNoMessage) || ctx.Err() != nil {
-			break
-		}
-	}
-	return o, err
+	return q.reader.Original(ctx, account, message)
 }
 
 // Cancel ends a submission that waits; one that was cancelled stays so. It and the methods

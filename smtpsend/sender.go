@@ -64,7 +64,8 @@ type Transport interface {
 // Reader reads messages that are answered or forwarded.
 type Reader interface {
 	// Original reads a message by our id of it. Errors: ErrNoMessage; any other means that
-	// the mailbox could not be read now. It MAY block for 20 s.
+	// the mailbox could not be read now. It MAY block for 20 s. Attachments of what it
+	// answers are read under ctx too, later.
 	Original(ctx context.Context, account store.AccountID, message string) (compose.Original, error)
 }
 

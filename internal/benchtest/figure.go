@@ -17,14 +17,15 @@ type Figure struct {
 	Baseline string  `json:"baseline"` // what ratio compares with; "" = nothing
 	Ratio    float64 `json:"ratio"`
 
-	// What we want: value, or ratio, at most that; 0 = no aim.
+	// What we want: value at least or at most that, or ratio at most that; 0 = no aim.
+	Least     float64 `json:"least,omitempty"`
 	Most      float64 `json:"most,omitempty"`
 	MostRatio float64 `json:"mostRatio,omitempty"`
 }
 
 // Missed says whether an aim was not reached.
 func (f Figure) Missed() bool {
-	return f.Most > 0 && f.Value > f.Most || f.MostRatio > 0 && f.Ratio > f.MostRatio
+	return f.Value < f.Least || f.Most > 0 && f.Value > f.Most || f.MostRatio > 0 && f.Ratio > f.MostRatio
 }
 
 // Report prints a figure and appends it to the file that POSTRIDER_BENCH_OUT names. A
@@ -36,7 +37,7 @@ func (f Figure) Report(tb testing.TB) {
 		tb.Fatal(err)
 	}
 	// Not by Logf: of a benchmark's log ten lines are shown.
-	fmt.Printf("%-48s %12.3f %-9s%s\n", f.Name, f.Value, f.Unit, aim(f.Value, f.Most))
+	fmt.Printf("%-48s %12.3f %-9s%s\n", f.Name, f.Value, f.Unit, f.aim())
 	if f.Baseline != "" {
 		fmt.Printf("%-48s %12.3f × %s%s\n", "", f.Ratio, f.Baseline, aim(f.Ratio, f.MostRatio))
 	}
@@ -52,6 +53,17 @@ func (f Figure) Report(tb testing.TB) {
 	if _, err := out.Write(append(line, '\n')); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// aim says of a value what was wanted and whether it was reached.
+func (f Figure) aim() string {
+	switch {
+	case f.Least == 0:
+		return aim(f.Value, f.Most)
+	case f.Value < f.Least:
+		return fmt.Sprintf(" (aim %g: MISSED)", f.Least)
+	}
+	return fmt.Sprintf(" (aim %g)", f.Least)
 }
 
 func aim(v, most float64) string {
