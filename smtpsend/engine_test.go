@@ -34,37 +34,6 @@ func TestSend(t *testing.T) {
 	})
 }
 
-// Whatever happens before the dot, the message is sent once, after the pauses of its preset.
-func TestSend_every_stage_fails_once(t *testing.T) {
-	for _, phase := range []transport.Phase{
-		transport.PhaseConnect, transport.PhaseTLS, transport.PhaseGreeting, transport.PhaseHello, transport.PhaseSTARTTLS,
-		transport.PhaseAuth, transport.PhaseMail, transport.PhaseRcpt, transport.PhaseData, transport.PhaseBody,
-	} {
-		t.Run(string(phase), func(t *testing.T) {
-			bubble(t, func(t *testing.T, h *house) {
-				h.sink.set(func(x *tx) error {
-					if x.n == 0 {
-						return lost(phase)
-					}
-					return nil
-				})
-				h.account("ada")
-				id := h.submit(request("ada", "bob@example.net"))
-				time.Sleep(40 * time.Second)
-				if row := h.row(id); row.State != store.SubmissionSent || row.Attempt != 2 || row.Charged != 1 {
-					t.Errorf("%+v", row)
-				}
-				if n := len(h.sink.taken()); n != 1 {
-					t.Errorf("taken %d times", n)
-				}
-				if told := h.told("ada"); !slices.Equal(told, []string{"messageQueued", "messageDeliveryError", "messageSent"}) {
-					t.Error(told)
-				}
-			})
-		})
-	}
-}
-
 // No reply to the dot: nothing is sent again, for as long as nobody asks for it.
 func TestSend_unknown(t *testing.T) {
 	bubble(t, func(t *testing.T, h *house) {

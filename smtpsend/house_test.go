@@ -2,10 +2,12 @@ package smtpsend_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +45,8 @@ type tx struct {
 	receipt *transport.Receipt
 	body    func() (string, error) // reads the body
 	mark    func() error           // goes up to the dot
+	done    <-chan struct{}        // the transaction is to end
+	cause   func() error           // why
 }
 
 type delivered struct {
@@ -74,10 +78,16 @@ func (k *sink) Send(ctx context.Context, s transport.Server, env transport.Envel
 		b.Reset()
 		return b.String(), body(&b)
 	}
+	x.done, x.cause = ctx.Done(), func() error { return context.Cause(ctx) }
+	marked := false
 	x.mark = func() error {
+		if marked {
+			return nil
+		}
 		if err := mark(ctx); err != nil {
 			return &transport.Error{Phase: transport.PhaseMark, Kind: transport.KindLocal, Err: err, Accepted: env.To}
 		}
+		marked = true
 		return nil
 	}
 	if behave != nil {
@@ -229,7 +239,57 @@ func (h *house) events(account store.AccountID, t events.Type) (out []events.Eve
 	return out
 }
 
+// raw is what an event says.
+func raw(e events.Event) string { return string(e.Data.(events.Raw)) }
+
+// field is one field of an event as text, "" where it is not there.
+func field(e events.Event, name string) string {
+	var m map[string]any
+	if err := json.Unmarshal(e.Data.(events.Raw), &m); err != nil || m[name] == nil {
+		return ""
+	}
+	return fmt.Sprint(m[name])
+}
+
 func (h *house) inspector() *asynq.Inspector { return asynq.NewInspectorFromRedisClient(h.rdb) }
+
+// eagerConn never blocks a writer: two ends of a pipe that write at once would wait for
+// each other, and a pipeline of many commands is answered while it is written.
+type eagerConn struct {
+	net.Conn
+	out  chan []byte
+	once sync.Once
+}
+
+func eager(c net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	e := &eagerConn{Conn: c, out: make(chan []byte, 1000)}
+	go func() {
+		for p := range e.out {
+			if _, err := c.Write(p); err != nil {
+				_ = c.Close()
+			}
+		}
+	}()
+	return e, nil
+}
+
+func (e *eagerConn) Write(p []byte) (int, error) {
+	e.out <- slices.Clone(p)
+	return len(p), nil
+}
+
+func (e *eagerConn) SetWriteDeadline(time.Time) error { return nil }
+
+func (e *eagerConn) SetDeadline(t time.Time) error { return e.SetReadDeadline(t) }
+
+func (e *eagerConn) Close() error {
+	err := e.Conn.Close()
+	e.once.Do(func() { close(e.out) })
+	return err
+}
 
 // slowly polls seldom: a bubble of hours pays for each look in real time.
 func slowly(o *smtpsend.Options) {
@@ -257,7 +317,7 @@ func bubble(t *testing.T, f func(t *testing.T, h *house), change ...func(*smtpse
 		m.ClockTTL(true)
 		defer m.Close()
 		rdb := redis.NewClient(&redis.Options{
-			Addr: "127.0.0.1:6379", Dialer: func(context.Context, string, string) (net.Conn, error) { return m.Dial() },
+			Addr: "127.0.0.1:6379", Dialer: func(context.Context, string, string) (net.Conn, error) { return eager(m.Dial()) },
 		})
 		defer func() { _ = rdb.Close() }()
 		k := &sink{}
