@@ -88,10 +88,10 @@ func (h *handler) after(ctx context.Context, p payload) error {
 		return err
 	}
 	if row.State == store.SubmissionProcessing {
-		return &carrier.Later{Due: time.Now().Add(afterWait), Text: "not written yet"}
+		return &carrier.Later{Due: time.Now().Add(afterWait), Text: "not written yet", Free: true}
 	}
 	if h.mailbox == nil {
-		return &carrier.Later{Due: time.Now().Add(time.Minute), Text: "this process has no mailboxes"}
+		return &carrier.Later{Due: time.Now().Add(time.Minute), Text: "this process has no mailboxes", Free: true}
 	}
 	tries, _ := asynq.GetRetryCount(ctx)
 	switch p.Step {
@@ -164,7 +164,7 @@ func (h *handler) write(ctx context.Context, id store.SubmissionID, change func(
 			return err
 		}
 		if was.State == store.SubmissionProcessing { // its sender's write must find what it claimed
-			return &carrier.Later{Due: time.Now().Add(afterWait), Text: "it is being sent to others"}
+			return &carrier.Later{Due: time.Now().Add(afterWait), Text: "it is being sent to others", Free: true}
 		}
 		s := moment{now: was.Ended}.step(was)
 		change(&s.row)

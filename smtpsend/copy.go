@@ -17,15 +17,41 @@ import (
 const sentFolder = `\Sent`
 
 // copies says whether what is sent this way is copied, or looked for to know.
-func (r *run) copies(row store.Submission, w way) bool {
+func (r *run) copies(ctx context.Context, row store.Submission, w way) bool {
 	if r.mailbox == nil || r.record.IMAP == nil || r.record.IMAP.Disabled {
 		return false
 	}
-	switch want := wantCopy(row, r.record); {
-	case want != nil:
+	if want := wantCopy(row, r.record); want != nil {
 		return *want
-	default:
-		return w.profile.SentCopy != CopyServer
+	}
+	return w.profile.SentCopy != CopyServer && (row.Gateway != "" || !learnt(r.sending(ctx).Copy, AfterFound, time.Now()))
+}
+
+const (
+	habitFrom = 3                  // results in a row that make a habit
+	habitFor  = 7 * 24 * time.Hour // after which it is looked at again
+)
+
+// learnt says whether a result is what always happens with an account.
+func learnt(h store.CopyHabit, result string, now time.Time) bool {
+	return h.Result == result && h.Count >= habitFrom && now.Sub(h.At) < habitFor
+}
+
+// learn notes what was seen with an account's own server.
+func (h *handler) learn(ctx context.Context, row store.Submission, old store.CopyHabit, result string) {
+	if row.Gateway != "" || result != AfterFound && result != AfterDone {
+		return
+	}
+	now := time.Now().UTC()
+	if learnt(old, result, now) && now.Sub(old.At) < time.Hour {
+		return
+	}
+	next := store.CopyHabit{Result: result, Count: 1, At: now}
+	if old.Result == result {
+		next.Count = min(old.Count+1, habitFrom)
+	}
+	if err := h.store.SetCopyHabit(ctx, row.Account, next); err != nil {
+		h.log.DebugContext(ctx, "who keeps copies not noted", "account", row.Account, "err", err)
 	}
 }
 
@@ -57,8 +83,12 @@ func (h *handler) copyTo(ctx context.Context, row store.Submission, tries int) e
 	if err != nil && !errors.Is(err, ErrNoServer) && !errors.Is(err, ErrNoGateway) {
 		return err
 	}
+	known, err := h.store.Sending(ctx, row.Account)
+	if err != nil {
+		return err
+	}
 	looks := 0
-	if w.profile.SentCopy == CopyProbe {
+	if w.profile.SentCopy == CopyProbe && !learnt(known.Copy, AfterDone, time.Now()) {
 		looks = len(probeCopy())
 	}
 	result := AfterFound
@@ -76,6 +106,7 @@ func (h *handler) copyTo(ctx context.Context, row store.Submission, tries int) e
 		result = named(err)
 	}
 	h.m.copies.WithLabelValues(result).Inc()
+	h.learn(ctx, row, known.Copy, result)
 	return nil
 }
 

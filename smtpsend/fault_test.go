@@ -18,7 +18,7 @@ import (
 )
 
 // served runs f with a fault server behind the real transport, all in one bubble.
-func served(t *testing.T, o smtptest.FaultOptions, f func(t *testing.T, h *house, fault *smtptest.Fault)) {
+func served(t *testing.T, o smtptest.FaultOptions, f func(t *testing.T, h *house, fault *smtptest.Fault), change ...func(*smtpsend.Options)) {
 	t.Helper()
 	var fault *smtptest.Fault
 	var pool *transport.Pool
@@ -30,14 +30,14 @@ func served(t *testing.T, o smtptest.FaultOptions, f func(t *testing.T, h *house
 			a.SMTP = &store.Server{Host: host, Port: port, Plaintext: true}
 		})
 		f(t, h, fault)
-	}, func(opts *smtpsend.Options) {
+	}, append(change, func(opts *smtpsend.Options) {
 		network := hooktest.NewMemory()
 		fault = smtptest.NewFault(o)
 		host, port := fault.Addr()
 		fault.Serve(network.Listen(net.JoinHostPort(host, strconv.Itoa(port))))
 		pool = transport.NewPool(transport.Options{Dial: network.Dial, AllowPlaintext: true, EHLOName: "postrider.test"})
 		opts.Transport = pool
-	})
+	})...)
 }
 
 func (h *house) short(account store.AccountID) (out []string) {
@@ -104,12 +104,12 @@ func TestFaults(t *testing.T) {
 		"quit closed":               {smtptest.AtQuit, closed, once},
 	} {
 		t.Run(name, func(t *testing.T) {
+			wait, pace := 45*time.Second, func(*smtpsend.Options) {}
+			if tt.act.Stall || tt.act.Trickle > 0 {
+				wait, pace = 13*time.Minute, slowly
+			}
 			served(t, smtptest.FaultOptions{Script: smtptest.On(tt.stage, 1, tt.act)}, func(t *testing.T, h *house, fault *smtptest.Fault) {
 				id := h.submit(request("ada", "bob@example.net"))
-				wait := 45 * time.Second
-				if tt.act.Stall || tt.act.Trickle > 0 {
-					wait = 12 * time.Minute
-				}
 				time.Sleep(wait)
 				row := h.row(id)
 				got := want{row.State, len(fault.Messages()), strings.Join(h.short("ada"), " "), "", row.Charged}
@@ -119,7 +119,7 @@ func TestFaults(t *testing.T) {
 				if got != tt.want {
 					t.Errorf("%+v, want %+v; last %+v", got, tt.want, row.Last)
 				}
-			})
+			}, pace)
 		})
 	}
 }

@@ -95,8 +95,9 @@ type run struct {
 	record  store.Account
 	set     store.Settings
 	read    time.Time
-	claimed bool // the last call of one had something to send
-	spreads bool // something was claimed in this turn before
+	known   *store.Sending // of the account, as it was read or written in this turn
+	claimed bool           // the last call of one had something to send
+	spreads bool           // something was claimed in this turn before
 }
 
 // refresh reads the account again when what is known of it is old.
@@ -178,6 +179,18 @@ func (r *run) spread(ctx context.Context, c store.Claimed) {
 	if err := r.wake(ctx, r.account, time.Time{}); err != nil {
 		r.log.WarnContext(ctx, "account not handed on", "account", r.account, "err", err) // one slot goes on alone
 	}
+}
+
+// sending is what the account's sending is known for, as far as Redis says so now.
+func (r *run) sending(ctx context.Context) store.Sending {
+	if r.known == nil {
+		k, err := r.store.Sending(ctx, r.account)
+		if err != nil {
+			return k
+		}
+		r.known = &k
+	}
+	return *r.known
 }
 
 // resultOf is how the task of a submission ends that is not to be sent now.

@@ -76,7 +76,8 @@ func (k *sink) Send(ctx context.Context, s transport.Server, env transport.Envel
 	var b strings.Builder
 	x.body = func() (string, error) {
 		b.Reset()
-		return b.String(), body(&b)
+		err := body(&b)
+		return b.String(), err
 	}
 	x.done, x.cause = ctx.Done(), func() error { return context.Cause(ctx) }
 	marked := false
@@ -95,6 +96,7 @@ func (k *sink) Send(ctx context.Context, s transport.Server, env transport.Envel
 			return transport.Receipt{}, err
 		}
 	}
+	b.Reset()
 	if err := body(&b); err != nil {
 		return transport.Receipt{}, &transport.Error{Phase: transport.PhaseBody, Kind: transport.KindLocal, Err: err}
 	}
@@ -293,7 +295,7 @@ func (e *eagerConn) Close() error {
 
 // slowly polls seldom: a bubble of hours pays for each look in real time.
 func slowly(o *smtpsend.Options) {
-	o.Config.TaskCheck, o.Config.DelayedCheck, o.Config.Sweep = 5*time.Second, 5*time.Second, 2*time.Minute
+	o.Config.TaskCheck, o.Config.DelayedCheck, o.Config.Sweep = 20*time.Second, 20*time.Second, 5*time.Minute
 }
 
 // bubble runs f with a Sender and Redis under a clock that jumps.

@@ -199,7 +199,7 @@ func TestSend_claim_lost(t *testing.T) {
 // Two processes share an account's slots: the server never sees more at once, and each
 // message once.
 func TestSend_two_processes(t *testing.T) {
-	const n = 200
+	const n = 100
 	bubble(t, func(t *testing.T, h *house) {
 		h.sink.set(func(*tx) error { time.Sleep(50 * time.Millisecond); return nil })
 		stop := h.stop
@@ -254,12 +254,12 @@ func TestSend_expires(t *testing.T) {
 		r := request("ada", "bob@example.net")
 		r.Hold = true
 		id := h.submit(r)
-		time.Sleep(12 * time.Minute)
+		time.Sleep(16 * time.Minute)
 		if row := h.row(id); row.State != store.SubmissionFailed || row.Reason != "expired" {
 			t.Errorf("%+v", row)
 		}
 		if told := h.short("ada"); !slices.Equal(told, []string{"Queued", "Held", "Failed"}) {
 			t.Error(told)
 		}
-	}, func(o *smtpsend.Options) { o.Config.MaxAge = 10 * time.Minute })
+	}, slowly, func(o *smtpsend.Options) { o.Config.MaxAge = 10 * time.Minute })
 }

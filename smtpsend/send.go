@@ -45,7 +45,7 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 	// The clock is Redis' at the claim and ours since: a transaction is too short for them
 	// to part.
 	m := r.moment(c.Now.Add(took), fails)
-	m.copies = r.copies(row, w)
+	m.copies = r.copies(ctx, row, w)
 	judge := func(row store.Submission) *step {
 		if err == nil {
 			rec.TooMany = append(rec.TooMany, row.Pending[min(len(env.To), len(row.Pending)):]...)
@@ -64,8 +64,8 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 		return m.failed(row, w.profile, e)
 	}
 	s := judge(row)
-	r.note(ctx, w, row, s, rec, err)
 	next, merr := r.settled(row, s, c.Probe, judge)
+	r.note(ctx, w, row, s, rec, err)
 	r.logAttempt(ctx, next, s, took, merr)
 	return next, merr
 }
@@ -282,7 +282,9 @@ func (r *run) note(ctx context.Context, w way, row store.Submission, s *step, re
 	if last.Hint == HintConnections {
 		r.hosts.tooMany(r.account, time.Now())
 	}
-	if row.Gateway != "" {
+	if row.Gateway == "" {
+		r.tellContact(ctx, w, s, e)
+	} else {
 		failure := ""
 		if err != nil {
 			failure = last.Error

@@ -45,6 +45,7 @@ func newServer(c *core, rdb redis.UniversalClient) *Server {
 		TaskCheckInterval:        c.cfg.TaskCheck,
 		DelayedTaskCheckInterval: c.cfg.DelayedCheck,
 		RetryDelayFunc:           carrier.RetryDelay,
+		IsFailure:                carrier.Counts,
 		ShutdownTimeout:          stopping,
 		Logger:                   carrier.Log{To: c.log},
 		LogLevel:                 asynq.WarnLevel,

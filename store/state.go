@@ -97,6 +97,7 @@ func (r stateReads) state() (State, error) {
 		Epoch: int64(num("epoch")), Seq: num("seq"), Initialized: h["init"] == "1", Reason: h["reason"],
 		ListVersion: num("listV"), NextNum: uint32(num("nextNum")), StatusVersion: num("sv"),
 	}
+	st.SMTP = readSMTPStatus(h["smtp"], h["smtpV"])
 	if h["status"] != "" {
 		err = errors.Join(err, json.Unmarshal([]byte(h["status"]), &st.Status))
 		st.Status.share()

@@ -15,6 +15,7 @@ type State struct {
 	NextNum       uint32 // next folder number, never given twice
 	StatusVersion uint64
 	Status        Status
+	SMTP          SMTPStatus
 	Fence         uint64    // the current fencing number
 	Owner         string    // process that holds the lease, "" when none
 	LastAlive     time.Time // last proof of life that was recorded

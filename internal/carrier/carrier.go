@@ -32,6 +32,7 @@ func At(due time.Time) time.Time {
 type Later struct {
 	Due  time.Time
 	Text string
+	Free bool // it is no try: asynq does not count it
 }
 
 func (e *Later) Error() string { return e.Text }
@@ -41,6 +42,12 @@ func (e *Later) Error() string { return e.Text }
 func Ours(err error) bool {
 	_, later := errors.AsType[*Later](err)
 	return later || errors.Is(err, asynq.SkipRetry)
+}
+
+// Counts is an asynq.Config.IsFailure: whether a result is a try.
+func Counts(err error) bool {
+	later, ok := errors.AsType[*Later](err)
+	return err != nil && (!ok || !later.Free)
 }
 
 // RetryDelay is an asynq.RetryDelayFunc. A task that could not be done at all comes back

@@ -21,6 +21,16 @@ func TestAt(t *testing.T) {
 	}
 }
 
+func TestCounts(t *testing.T) {
+	for err, want := range map[error]bool{
+		nil: false, errors.New("redis away"): true, &Later{}: true, &Later{Free: true}: false, fmt.Errorf("no: %w", asynq.SkipRetry): true,
+	} {
+		if Counts(err) != want {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestRetryDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)

@@ -1,0 +1,243 @@
+package smtpsend_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/smtpsend"
+	"github.com/postrider/postrider/smtpsend/compose"
+	"github.com/postrider/postrider/smtpsend/transport"
+	"github.com/postrider/postrider/store"
+)
+
+// mailbox is what an account's folders hold, for tests.
+type mailbox struct {
+	mu    sync.Mutex
+	sent  []string // messages in Sent
+	asked int      // Finds
+	flags []string // message and flag
+	err   error    // of everything
+}
+
+func (m *mailbox) Find(_ context.Context, _ store.AccountID, folder, id string) (n int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked++
+	for _, raw := range m.sent {
+		if folder == `\Sent` && strings.Contains(raw, "Message-ID: "+id) {
+			n++
+		}
+	}
+	return n, m.err
+}
+
+func (m *mailbox) Append(_ context.Context, _ store.AccountID, _ string, c smtpsend.SentCopy) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	raw, err := io.ReadAll(c.Raw)
+	if err == nil && m.err == nil {
+		m.sent = append(m.sent, string(raw))
+	}
+	return errors.Join(err, m.err)
+}
+
+func (m *mailbox) AddFlags(_ context.Context, _ store.AccountID, message string, flags ...string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err == nil {
+		m.flags = append(m.flags, message+strings.Join(flags, ""))
+	}
+	return m.err
+}
+
+// put is the server's own doing.
+func (m *mailbox) put(raw string) {
+	m.mu.Lock()
+	m.sent = append(m.sent, raw)
+	m.mu.Unlock()
+}
+
+func (m *mailbox) fail(err error) {
+	m.mu.Lock()
+	m.err = err
+	m.mu.Unlock()
+}
+
+func (m *mailbox) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.sent)
+}
+
+func (m *mailbox) Original(context.Context, store.AccountID, string) (compose.Original, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return compose.Original{}, m.err
+}
+
+// withMailbox is a bubble whose account has one; its submission server is at host.
+func withMailbox(t *testing.T, host string, f func(t *testing.T, h *house, box *mailbox), change ...func(*smtpsend.Options)) {
+	t.Helper()
+	box := &mailbox{}
+	bubble(t, func(t *testing.T, h *house) {
+		h.account("ada", func(a *store.Account) {
+			a.SMTP.Host = host
+			a.IMAP = &store.Server{Host: "imap.example.com", Port: 993, Secure: true}
+		})
+		f(t, h, box)
+	}, append(change, func(o *smtpsend.Options) { o.Mailbox, o.Reader = box, box })...)
+}
+
+func TestCopy(t *testing.T) {
+	no, yes := false, true
+	for name, tt := range map[string]struct {
+		host   string
+		copy   *bool
+		server bool // it keeps copies itself
+		want   int  // messages in Sent
+		state  string
+	}{
+		"by us":                               {"mail.example.com", nil, false, 1, smtpsend.AfterDone},
+		"by us, and the server had done it":   {"mail.example.com", nil, true, 1, smtpsend.AfterFound},
+		"by the server":                       {"smtp.gmail.com", nil, true, 1, ""},
+		"by who knows, the server":            {"smtp.mail.me.com", nil, true, 1, smtpsend.AfterFound},
+		"by who knows, nobody":                {"smtp.mail.me.com", nil, false, 1, smtpsend.AfterDone},
+		"not wanted":                          {"mail.example.com", &no, false, 0, ""},
+		"wanted, where the server does it":    {"smtp.gmail.com", &yes, true, 1, smtpsend.AfterFound},
+		"wanted, where the server forgets it": {"smtp.gmail.com", &yes, false, 1, smtpsend.AfterDone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withMailbox(t, tt.host, func(t *testing.T, h *house, box *mailbox) {
+				h.sink.set(func(x *tx) error {
+					body, err := x.body()
+					if tt.server {
+						box.put(body)
+					}
+					return err
+				})
+				r := request("ada", "bob@example.net")
+				r.Copy = tt.copy
+				id := h.submit(r)
+				time.Sleep(40 * time.Second)
+				row := h.row(id)
+				if row.State != store.SubmissionSent || box.count() != tt.want || row.CopyState != tt.state {
+					t.Errorf("%s, %d in Sent, copy %q %q", row.State, box.count(), row.CopyState, row.CopyError)
+				}
+				if _, err := h.store.OpenBody(t.Context(), row); !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("the body is kept: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A server that was seen three times to keep copies itself is trusted to.
+func TestCopy_learns(t *testing.T) {
+	withMailbox(t, "smtp.mail.me.com", func(t *testing.T, h *house, box *mailbox) {
+		h.sink.set(func(x *tx) error {
+			body, err := x.body()
+			box.put(body)
+			return err
+		})
+		for range 3 {
+			h.submit(request("ada", "bob@example.net"))
+			time.Sleep(10 * time.Second)
+		}
+		asked := box.asked
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(40 * time.Second)
+		if row := h.row(id); row.CopyState != "" || box.asked != asked || box.count() != 4 {
+			t.Errorf("%q, asked %d times more, %d in Sent", row.CopyState, box.asked-asked, box.count())
+		}
+	})
+}
+
+// A copy that cannot be made is tried for a while, shows on the row, and changes nothing
+// about the message.
+func TestCopy_fails(t *testing.T) {
+	withMailbox(t, "mail.example.com", func(t *testing.T, h *house, box *mailbox) {
+		box.fail(errors.New("mailbox is full"))
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(5 * time.Minute)
+		if row := h.row(id); row.State != store.SubmissionSent || row.CopyState != smtpsend.AfterPending || row.CopyError != "mailbox is full" {
+			t.Errorf("%s, copy %q %q", row.State, row.CopyState, row.CopyError)
+		}
+		box.fail(nil)
+		time.Sleep(15 * time.Minute)
+		if row := h.row(id); row.CopyState != smtpsend.AfterDone || row.CopyError != "" || box.count() != 1 {
+			t.Errorf("copy %q %q, %d in Sent", row.CopyState, row.CopyError, box.count())
+		}
+		box.fail(smtpsend.ErrNoFolder)
+		id = h.submit(request("ada", "bob@example.net"))
+		time.Sleep(time.Minute)
+		if row := h.row(id); row.CopyState != smtpsend.AfterSkipped || row.CopyError != "NoSentFolder" {
+			t.Errorf("copy %q %q", row.CopyState, row.CopyError)
+		}
+		if told := h.short("ada"); !slices.Equal(told, []string{"Queued", "Sent", "Queued", "Sent"}) {
+			t.Error(told)
+		}
+	}, slowly)
+}
+
+// What is answered is marked when the answer is sent, and not before.
+func TestFlag(t *testing.T) {
+	for action, flag := range map[compose.Action]string{compose.Reply: `\Answered`, compose.Forward: "$Forwarded"} {
+		withMailbox(t, "smtp.gmail.com", func(t *testing.T, h *house, box *mailbox) {
+			h.sink.set(func(x *tx) error {
+				if x.n == 0 {
+					return lost(transport.PhaseMail)
+				}
+				return nil
+			})
+			r := request("ada", "bob@example.net")
+			r.Reference = &smtpsend.Reference{Message: "AAAAAQAAAAE", Action: action}
+			id := h.submit(r)
+			time.Sleep(5 * time.Second)
+			if len(box.flags) != 0 {
+				t.Errorf("%v before it was sent", box.flags)
+			}
+			time.Sleep(40 * time.Second)
+			if row := h.row(id); row.FlagState != smtpsend.AfterDone || !slices.Equal(box.flags, []string{"AAAAAQAAAAE" + flag}) {
+				t.Errorf("%v, flag %q", box.flags, row.FlagState)
+			}
+		})
+	}
+}
+
+// The copy that a provider keeps proves that it took a message whose outcome was unknown.
+func TestUnknown_is_in_Sent(t *testing.T) {
+	withMailbox(t, "smtp.gmail.com", func(t *testing.T, h *house, box *mailbox) {
+		h.sink.set(func(x *tx) error {
+			body, err := x.body()
+			if err == nil {
+				err = x.mark()
+			}
+			if err != nil {
+				return err
+			}
+			time.AfterFunc(90*time.Second, func() { box.put(body) })
+			return &transport.Error{Phase: transport.PhaseDot, Kind: transport.KindSocket, Unknown: true, Accepted: x.env.To, Err: net.ErrClosed}
+		})
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(80 * time.Second)
+		if row := h.row(id); row.State != store.SubmissionUnknown {
+			t.Errorf("%s", row.State)
+		}
+		time.Sleep(2 * time.Minute)
+		sent := h.events("ada", events.MessageSentType)
+		if row := h.row(id); row.State != store.SubmissionSent || len(sent) != 1 || field(sent[0], "confirmedBy") != "sentFolder" {
+			t.Errorf("%s, %v", row.State, sent)
+		}
+		if len(h.sink.tried()) != 1 || box.count() != 1 {
+			t.Errorf("%d tries, %d in Sent", len(h.sink.tried()), box.count())
+		}
+	}, slowly)
+}
