@@ -118,6 +118,7 @@ func TestPlaintextToLoopback(t *testing.T) {
 }
 
 func TestSendingRefusals(t *testing.T) {
+	f := newFace(t)
 	smtp := func(s string) string { return `{"smtp":{"host":"h","auth":{"user":"u","pass":"p"}` + s + `}}` }
 	for _, tt := range []struct{ name, body, location, says string }{
 		{"no host", `{"smtp":{"auth":{"user":"u","pass":"p"}}}`, "body.smtp.host", "required"},
@@ -145,7 +146,6 @@ func TestSendingRefusals(t *testing.T) {
 		{"copy", `{"copy":"yes"}`, "body.copy", "true or false"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFace(t)
 			w := f.send(f.request("POST", "/v1/account", tt.body))
 			if w.Code != 400 || !strings.Contains(w.Body.String(), `"location":"`+tt.location+`"`) || !strings.Contains(w.Body.String(), tt.says) {
 				t.Errorf("%d, want 400 at %s saying %q: %s", w.Code, tt.location, tt.says, w.Body)
