@@ -29,13 +29,12 @@ type settingsIn struct {
 	StoreIdentity   Opt[string]     `json:"storeIdentity,omitempty" enum:"auto,full,none" doc:"what is kept of a message to know it again: auto the ids that the server gives, full its Message-ID too; default auto"`
 	AuthFailingDays Opt[int]        `json:"authFailingDays,omitempty" minimum:"1" maximum:"365" doc:"days of refused credentials before an account pauses itself; default 3"`
 
-	DeliveryAttempts      Opt[int]    `json:"deliveryAttempts,omitempty" minimum:"0" maximum:"50" doc:"tries to send a message that says nothing else; default 0: as many as its retry preset has"`
-	SendLimitWarnAt       Opt[int]    `json:"sendLimitWarnAt,omitempty" minimum:"1" maximum:"100" doc:"percent of a send limit at which sendLimitApproaching says so; default 90"`
-	SendLogDays           Opt[int]    `json:"sendLogDays,omitempty" minimum:"1" maximum:"3650" doc:"days that what was sent is known by its Message-ID; default 90"`
-	NotifyRefusalAsBounce Opt[bool]   `json:"notifyRefusalAsBounce,omitempty" doc:"a recipient that the submission server refuses for good gives a messageBounce too; default false"`
-	SMTPEHLOName          Opt[string] `json:"smtpEhloName,omitempty" maxLength:"255" doc:"what we call ourselves in EHLO; default send.ehloName, then this host's name"`
-	Locale                Opt[string] `json:"locale,omitempty" maxLength:"35" doc:"language of texts made for accounts that have none of their own"`
-	Timezone              Opt[string] `json:"timezone,omitempty" maxLength:"64" doc:"time zone of those texts; default UTC"`
+	DeliveryAttempts Opt[int]    `json:"deliveryAttempts,omitempty" minimum:"0" maximum:"50" doc:"tries to send a message that says nothing else; default 0: as many as its retry preset has"`
+	SendLimitWarnAt  Opt[int]    `json:"sendLimitWarnAt,omitempty" minimum:"1" maximum:"100" doc:"percent of a send limit at which sendLimitApproaching says so; default 90"`
+	SendLogDays      Opt[int]    `json:"sendLogDays,omitempty" minimum:"1" maximum:"3650" doc:"days that what was sent is known by its Message-ID; default 90"`
+	SMTPEHLOName     Opt[string] `json:"smtpEhloName,omitempty" maxLength:"255" doc:"what we call ourselves in EHLO; default send.ehloName, then this host's name"`
+	Locale           Opt[string] `json:"locale,omitempty" maxLength:"35" doc:"language of texts made for accounts that have none of their own"`
+	Timezone         Opt[string] `json:"timezone,omitempty" maxLength:"64" doc:"time zone of those texts; default UTC"`
 	ContentIn
 }
 
@@ -54,46 +53,44 @@ type settingsOut struct {
 	StoreIdentity   *string      `json:"storeIdentity,omitempty"`
 	AuthFailingDays *int         `json:"authFailingDays,omitempty"`
 
-	DeliveryAttempts      *int    `json:"deliveryAttempts,omitempty"`
-	SendLimitWarnAt       *int    `json:"sendLimitWarnAt,omitempty"`
-	SendLogDays           *int    `json:"sendLogDays,omitempty"`
-	NotifyRefusalAsBounce *bool   `json:"notifyRefusalAsBounce,omitempty"`
-	SMTPEHLOName          *string `json:"smtpEhloName,omitempty"`
-	Locale                *string `json:"locale,omitempty"`
-	Timezone              *string `json:"timezone,omitempty"`
+	DeliveryAttempts *int    `json:"deliveryAttempts,omitempty"`
+	SendLimitWarnAt  *int    `json:"sendLimitWarnAt,omitempty"`
+	SendLogDays      *int    `json:"sendLogDays,omitempty"`
+	SMTPEHLOName     *string `json:"smtpEhloName,omitempty"`
+	Locale           *string `json:"locale,omitempty"`
+	Timezone         *string `json:"timezone,omitempty"`
 	ContentOut
 }
 
 // settingsQuery names the settings that are wanted; none means all.
 type settingsQuery struct {
-	Webhooks              bool `query:"webhooks"`
-	WebhooksEnabled       bool `query:"webhooksEnabled"`
-	WebhookEvents         bool `query:"webhookEvents"`
-	InboxNewOnly          bool `query:"inboxNewOnly"`
-	Headers               bool `query:"webhooksCustomHeaders"`
-	ServiceURL            bool `query:"serviceUrl"`
-	ServiceSecret         bool `query:"serviceSecret"`
-	StallAfter            bool `query:"stallAfter"`
-	NewFolderLimit        bool `query:"newFolderLimit"`
-	NotifyMoves           bool `query:"notifyMoves"`
-	StoreIdentity         bool `query:"storeIdentity"`
-	AuthFailingDays       bool `query:"authFailingDays"`
-	DeliveryAttempts      bool `query:"deliveryAttempts"`
-	SendLimitWarnAt       bool `query:"sendLimitWarnAt"`
-	SendLogDays           bool `query:"sendLogDays"`
-	NotifyRefusalAsBounce bool `query:"notifyRefusalAsBounce"`
-	SMTPEHLOName          bool `query:"smtpEhloName"`
-	Locale                bool `query:"locale"`
-	Timezone              bool `query:"timezone"`
-	NotifyText            bool `query:"notifyText"`
-	NotifyTextSize        bool `query:"notifyTextSize"`
-	NotifyWebSafeHTML     bool `query:"notifyWebSafeHtml"`
-	NotifyHeaders         bool `query:"notifyHeaders"`
-	NotifyAttachments     bool `query:"notifyAttachments"`
-	NotifyAttachmentSize  bool `query:"notifyAttachmentSize"`
-	NotifyCalendarEvents  bool `query:"notifyCalendarEvents"`
-	NotifySource          bool `query:"notifySource"`
-	NotifySourceSize      bool `query:"notifySourceSize"`
+	Webhooks             bool `query:"webhooks"`
+	WebhooksEnabled      bool `query:"webhooksEnabled"`
+	WebhookEvents        bool `query:"webhookEvents"`
+	InboxNewOnly         bool `query:"inboxNewOnly"`
+	Headers              bool `query:"webhooksCustomHeaders"`
+	ServiceURL           bool `query:"serviceUrl"`
+	ServiceSecret        bool `query:"serviceSecret"`
+	StallAfter           bool `query:"stallAfter"`
+	NewFolderLimit       bool `query:"newFolderLimit"`
+	NotifyMoves          bool `query:"notifyMoves"`
+	StoreIdentity        bool `query:"storeIdentity"`
+	AuthFailingDays      bool `query:"authFailingDays"`
+	DeliveryAttempts     bool `query:"deliveryAttempts"`
+	SendLimitWarnAt      bool `query:"sendLimitWarnAt"`
+	SendLogDays          bool `query:"sendLogDays"`
+	SMTPEHLOName         bool `query:"smtpEhloName"`
+	Locale               bool `query:"locale"`
+	Timezone             bool `query:"timezone"`
+	NotifyText           bool `query:"notifyText"`
+	NotifyTextSize       bool `query:"notifyTextSize"`
+	NotifyWebSafeHTML    bool `query:"notifyWebSafeHtml"`
+	NotifyHeaders        bool `query:"notifyHeaders"`
+	NotifyAttachments    bool `query:"notifyAttachments"`
+	NotifyAttachmentSize bool `query:"notifyAttachmentSize"`
+	NotifyCalendarEvents bool `query:"notifyCalendarEvents"`
+	NotifySource         bool `query:"notifySource"`
+	NotifySourceSize     bool `query:"notifySourceSize"`
 }
 
 type settingsShown struct {
@@ -159,13 +156,12 @@ func (s *Server) getSettings(ctx context.Context, q *settingsQuery) (*settingsSh
 		StoreIdentity:   wanted(all || q.StoreIdentity, set.StoreIdentity),
 		AuthFailingDays: wanted(all || q.AuthFailingDays, set.AuthFailingDays),
 
-		DeliveryAttempts:      wanted(all || q.DeliveryAttempts, set.DeliveryAttempts),
-		SendLimitWarnAt:       wanted(all || q.SendLimitWarnAt, set.SendLimitWarnAt),
-		SendLogDays:           wanted(all || q.SendLogDays, set.SendLogDays),
-		NotifyRefusalAsBounce: wanted(all || q.NotifyRefusalAsBounce, set.NotifyRefusalAsBounce),
-		SMTPEHLOName:          wanted(all || q.SMTPEHLOName, set.SMTPEHLOName),
-		Locale:                wanted(all || q.Locale, set.Locale),
-		Timezone:              wanted(all || q.Timezone, set.Timezone),
+		DeliveryAttempts: wanted(all || q.DeliveryAttempts, set.DeliveryAttempts),
+		SendLimitWarnAt:  wanted(all || q.SendLimitWarnAt, set.SendLimitWarnAt),
+		SendLogDays:      wanted(all || q.SendLogDays, set.SendLogDays),
+		SMTPEHLOName:     wanted(all || q.SMTPEHLOName, set.SMTPEHLOName),
+		Locale:           wanted(all || q.Locale, set.Locale),
+		Timezone:         wanted(all || q.Timezone, set.Timezone),
 		ContentOut: ContentOut{
 			Text:           wanted(all || q.NotifyText, set.Content.Text),
 			TextSize:       wanted(all || q.NotifyTextSize, set.Content.TextSize),
@@ -212,7 +208,7 @@ func (s *Server) updateSettings(ctx context.Context, in *settingsUpdate) (*setti
 		"serviceSecret": b.ServiceSecret, "stallAfter": b.StallAfter, "newFolderLimit": b.NewFolderLimit,
 		"authFailingDays": b.AuthFailingDays, "notifyMoves": b.NotifyMoves, "storeIdentity": b.StoreIdentity,
 		"deliveryAttempts": b.DeliveryAttempts, "sendLimitWarnAt": b.SendLimitWarnAt, "sendLogDays": b.SendLogDays,
-		"notifyRefusalAsBounce": b.NotifyRefusalAsBounce, "smtpEhloName": b.SMTPEHLOName, "locale": b.Locale, "timezone": b.Timezone,
+		"smtpEhloName": b.SMTPEHLOName, "locale": b.Locale, "timezone": b.Timezone,
 		"notifyText": b.Text, "notifyTextSize": b.TextSize, "notifyWebSafeHtml": b.WebSafeHTML,
 		"notifyHeaders": b.HeaderNames, "notifyAttachments": b.Attachments, "notifyAttachmentSize": b.AttachmentSize,
 		"notifyCalendarEvents": b.CalendarEvents, "notifySource": b.Source, "notifySourceSize": b.SourceSize,

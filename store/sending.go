@@ -45,10 +45,6 @@ func sendingKeys(keys map[string]setting) {
 	keys["deliveryAttempts"] = number(0, 50, func(s *Settings) *int { return &s.DeliveryAttempts })
 	keys["sendLimitWarnAt"] = number(1, 100, func(s *Settings) *int { return &s.SendLimitWarnAt })
 	keys["sendLogDays"] = number(1, 3650, func(s *Settings) *int { return &s.SendLogDays })
-	keys["notifyRefusalAsBounce"] = setting{
-		read: func(s *Settings, b json.RawMessage) error { return strict(b, &s.NotifyRefusalAsBounce) },
-		show: func(s Settings) any { return s.NotifyRefusalAsBounce },
-	}
 	keys["smtpEhloName"] = checked(CheckEHLOName, func(s *Settings) *string { return &s.SMTPEHLOName })
 	keys["locale"] = checked(CheckLocale, func(s *Settings) *string { return &s.Locale })
 	keys["timezone"] = checked(CheckTimezone, func(s *Settings) *string { return &s.Timezone })

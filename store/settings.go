@@ -38,12 +38,11 @@ type Settings struct {
 	StoreIdentity         string      // what folder state keeps beside UID and flags: IdentityAuto, the default, …Full or …None
 	Content               Content
 
-	DeliveryAttempts      int    // of a submission that names none; 0, the default: as many as its retry preset has
-	SendLimitWarnAt       int    // percent of an hour or day limit at which sendLimitApproaching says so; default 90
-	SendLogDays           int    // days that what was sent is known by its Message-ID; default 90
-	NotifyRefusalAsBounce bool   // a recipient that the submission server refused for good gives a messageBounce too
-	SMTPEHLOName          string // what to greet submission servers with; "": as configured
-	Locale, Timezone      string // of texts made for accounts that have none of their own
+	DeliveryAttempts int    // of a submission that names none; 0, the default: as many as its retry preset has
+	SendLimitWarnAt  int    // percent of an hour or day limit at which sendLimitApproaching says so; default 90
+	SendLogDays      int    // days that what was sent is known by its Message-ID; default 90
+	SMTPEHLOName     string // what to greet submission servers with; "": as configured
+	Locale, Timezone string // of texts made for accounts that have none of their own
 }
 
 // The values of Settings.StoreIdentity.
