@@ -77,6 +77,35 @@ type Config struct {
 		ContentMemory size          `yaml:"contentMemory"`
 	} `yaml:"sync"`
 
+	Send struct {
+		Concurrency      int           `yaml:"concurrency"`
+		MaxRecipients    int           `yaml:"maxRecipients"`
+		MaxMessageSize   size          `yaml:"maxMessageSize"`
+		MaxQueuedBytes   size          `yaml:"maxQueuedBytes"`
+		MaxAccountBytes  size          `yaml:"maxAccountBytes"`
+		MaxAccountQueued int           `yaml:"maxAccountQueued"`
+		MaxAge           time.Duration `yaml:"maxAge"`
+		EHLOName         string        `yaml:"ehloName"`
+		IDHeader         string        `yaml:"idHeader"`
+		Keep             struct {
+			Sent    time.Duration `yaml:"sent"`
+			Failed  time.Duration `yaml:"failed"`
+			Unknown time.Duration `yaml:"unknown"`
+		} `yaml:"keep"`
+		Timeouts struct {
+			Connect     time.Duration `yaml:"connect"`
+			TLS         time.Duration `yaml:"tls"`
+			Greeting    time.Duration `yaml:"greeting"`
+			Command     time.Duration `yaml:"command"`
+			Mail        time.Duration `yaml:"mail"`
+			Rcpt        time.Duration `yaml:"rcpt"`
+			Data        time.Duration `yaml:"data"`
+			Block       time.Duration `yaml:"block"`
+			Dot         time.Duration `yaml:"dot"`
+			Transaction time.Duration `yaml:"transaction"`
+		} `yaml:"timeouts"`
+	} `yaml:"send"`
+
 	Webhook struct {
 		Concurrency   int           `yaml:"concurrency"`
 		SlowShare     float64       `yaml:"slowShare"`
@@ -122,6 +151,27 @@ func defaultConfig() Config {
 	c.Sync.Baselines = 8
 	c.Sync.Compress = "auto"
 	c.Sync.ContentMemory = 256 << 20
+	c.Send.Concurrency = 200
+	c.Send.MaxRecipients = 500
+	c.Send.MaxMessageSize = 36 << 20
+	c.Send.MaxQueuedBytes = 1 << 30
+	c.Send.MaxAccountBytes = 256 << 20
+	c.Send.MaxAccountQueued = 100_000
+	c.Send.MaxAge = 5 * 24 * time.Hour
+	c.Send.IDHeader = "X-Postrider-Id"
+	c.Send.Keep.Sent = 24 * time.Hour
+	c.Send.Keep.Failed = 7 * 24 * time.Hour
+	c.Send.Keep.Unknown = 30 * 24 * time.Hour
+	c.Send.Timeouts.Connect = 30 * time.Second
+	c.Send.Timeouts.TLS = 30 * time.Second
+	c.Send.Timeouts.Greeting = 5 * time.Minute
+	c.Send.Timeouts.Command = time.Minute
+	c.Send.Timeouts.Mail = 5 * time.Minute
+	c.Send.Timeouts.Rcpt = 5 * time.Minute
+	c.Send.Timeouts.Data = 2 * time.Minute
+	c.Send.Timeouts.Block = 3 * time.Minute
+	c.Send.Timeouts.Dot = 10 * time.Minute
+	c.Send.Timeouts.Transaction = time.Hour
 	c.Webhook.Concurrency = 256
 	c.Webhook.SlowShare = 0.5
 	c.Webhook.PerHost = 32
@@ -141,10 +191,11 @@ func defaultConfig() Config {
 const (
 	roleAPI      = "api"
 	roleSync     = "sync"
+	roleSend     = "send"
 	roleDispatch = "dispatch"
 )
 
-func allRoles() []string { return []string{roleAPI, roleSync, roleDispatch} }
+func allRoles() []string { return []string{roleAPI, roleSync, roleSend, roleDispatch} }
 
 func (c *Config) has(role string) bool { return slices.Contains(c.Roles, role) }
 
@@ -232,6 +283,28 @@ func (c *Config) problems() []problem {
 	between("sync.listInterval", c.Sync.ListInterval, time.Second, 24*time.Hour)
 	between("sync.askInterval", c.Sync.AskInterval, time.Millisecond, time.Hour)
 	between("sync.proofInterval", c.Sync.ProofInterval, time.Second, 29*time.Minute) // RFC 2177: IDLE is restarted within 29 minutes
+	between("send.maxAge", c.Send.MaxAge, time.Minute, 30*24*time.Hour)
+	between("send.keep.sent", c.Send.Keep.Sent, time.Hour, 365*24*time.Hour)
+	between("send.keep.failed", c.Send.Keep.Failed, time.Hour, 365*24*time.Hour)
+	between("send.keep.unknown", c.Send.Keep.Unknown, 24*time.Hour, 365*24*time.Hour)
+	for _, t := range []struct {
+		key string
+		v   time.Duration
+	}{
+		{"connect", c.Send.Timeouts.Connect},
+		{"tls", c.Send.Timeouts.TLS},
+		{"greeting", c.Send.Timeouts.Greeting},
+		{"command", c.Send.Timeouts.Command},
+		{"mail", c.Send.Timeouts.Mail},
+		{"rcpt", c.Send.Timeouts.Rcpt},
+		{"data", c.Send.Timeouts.Data},
+		{"block", c.Send.Timeouts.Block},
+		{"dot", c.Send.Timeouts.Dot},
+	} {
+		between("send.timeouts."+t.key, t.v, time.Second, time.Hour)
+	}
+	// asynq gives a task 65 minutes.
+	between("send.timeouts.transaction", c.Send.Timeouts.Transaction, time.Minute, time.Hour)
 	between("webhook.timeout", c.Webhook.Timeout, time.Second, time.Minute)
 	between("webhook.keepDead", c.Webhook.KeepDead, time.Hour, 365*24*time.Hour)
 	between("webhook.keepCompleted", c.Webhook.KeepCompleted, 0, 24*time.Hour)
@@ -245,6 +318,9 @@ func (c *Config) problems() []problem {
 	}{
 		{"api.maxConcurrent", c.API.MaxConcurrent, 1, 100_000},
 		{"sync.baselines", c.Sync.Baselines, 1, 1000},
+		{"send.concurrency", c.Send.Concurrency, 1, 10_000},
+		{"send.maxRecipients", c.Send.MaxRecipients, 1, 10_000},
+		{"send.maxAccountQueued", c.Send.MaxAccountQueued, 1, 10_000_000},
 		{"webhook.concurrency", c.Webhook.Concurrency, 1, 10_000},
 		{"webhook.perHost", c.Webhook.PerHost, 1, 10_000},
 		{"webhook.maxPending", c.Webhook.MaxPending, 100, 100_000_000},
@@ -260,6 +336,25 @@ func (c *Config) problems() []problem {
 	}
 	if n := c.Sync.ContentMemory; n < 16<<20 || n > 1<<40 {
 		bad("sync.contentMemory", "must be 16MiB to 1TiB")
+	}
+	for _, n := range []struct {
+		key  string
+		v    size
+		high size
+	}{
+		{"send.maxMessageSize", c.Send.MaxMessageSize, 256 << 20},
+		{"send.maxQueuedBytes", c.Send.MaxQueuedBytes, 1 << 50},
+		{"send.maxAccountBytes", c.Send.MaxAccountBytes, 1 << 50},
+	} {
+		if n.v < 64<<10 || n.v > n.high {
+			bad(n.key, "must be 64KiB to %s", n.high)
+		}
+	}
+	if !isFieldName(c.Send.IDHeader) {
+		bad("send.idHeader", "%q: must be a header's name, such as X-Postrider-Id, or empty", c.Send.IDHeader)
+	}
+	if strings.ContainsFunc(c.Send.EHLOName, func(r rune) bool { return r <= ' ' || r > '~' }) || strings.EqualFold(c.Send.EHLOName, "localhost") {
+		bad("send.ehloName", "%q: must be this host's name or an address literal such as [192.0.2.1]", c.Send.EHLOName)
 	}
 	if c.Webhook.SlowShare <= 0 || c.Webhook.SlowShare > 1 {
 		bad("webhook.slowShare", "must be above 0 and at most 1")
@@ -341,4 +436,10 @@ func mayWrite(dir string) bool {
 		return perr == nil && parent.IsDir() && accessible(filepath.Dir(dir))
 	}
 	return err == nil && fi.IsDir() && accessible(dir)
+}
+
+// isFieldName says whether a header may be called so, in at most 76 characters; none is one
+// too (RFC 5322 section 3.6.8).
+func isFieldName(s string) bool {
+	return len(s) <= 76 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' })
 }

@@ -25,6 +25,8 @@ import (
 	"github.com/postrider/postrider/dispatch"
 	"github.com/postrider/postrider/imapsync"
 	"github.com/postrider/postrider/internal/egress"
+	"github.com/postrider/postrider/smtpsend"
+	"github.com/postrider/postrider/smtpsend/transport"
 	"github.com/postrider/postrider/store"
 	"github.com/postrider/postrider/store/secret"
 )
@@ -47,6 +49,9 @@ type daemon struct {
 	dispatch  *dispatch.Dispatcher
 	manager   *imapsync.Manager
 	dialer    *imapsync.Dialer
+	actor     *imapsync.Actor
+	pool      *transport.Pool
+	sender    *smtpsend.Sender
 	api       *api.Server
 	web       *http.Server
 	webListen net.Listener
@@ -61,7 +66,7 @@ type daemon struct {
 
 	// One group of goroutines per phase of the shutdown, each with its own end.
 	sync, relay, janitors group
-	queue                 sync.Once // of stopping the asynq server
+	queue                 sync.Once // of stopping the asynq servers
 	failed                chan error
 }
 
@@ -263,6 +268,11 @@ func (d *daemon) buildEngines() error {
 		Dial: mail.DialContext, AllowPlaintext: d.cfg.Mail.AllowPlaintext, AllowInsecureTLS: d.cfg.Mail.AllowInsecureTLS,
 		ClientName: "Postrider", ClientVersion: version, Profiles: profiles, Trace: trace,
 	})
+	if d.cfg.has(roleSend) || d.cfg.has(roleAPI) {
+		if err := d.buildSender(mail); err != nil {
+			return err
+		}
+	}
 	if d.cfg.has(roleDispatch) || d.cfg.has(roleAPI) {
 		d.transport = guard.Transport(egress.Options{IdlePerHost: 4})
 	}
@@ -310,7 +320,7 @@ func (d *daemon) buildEngines() error {
 		conf.TrustedProxies = append(conf.TrustedProxies, pre)
 	}
 	d.api, err = api.New(api.Options{
-		Store: d.store, Kicker: d.store, Verifier: verifier{d.dialer},
+		Store: d.store, Kicker: d.store, Verifier: verifier{d.dialer}, SMTPVerifier: smtpVerifier{d.pool}, Submitter: d.sender.Queue, Outbox: d.sender.Queue,
 		CheckTarget:  func(url string) error { return dispatch.CheckTarget(url, guard.CheckURL) },
 		CheckHeaders: func(h []store.Header) error { return dispatch.CheckHeaders(h, false) },
 		Monitor:      d.monitor, Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),

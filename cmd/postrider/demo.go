@@ -29,6 +29,9 @@ type demo struct {
 	to   string             // where webhooks go
 	out  io.Writer
 
+	client *apiClient
+	sent   int // messages submitted by send
+
 	mu     sync.Mutex
 	seen   []events.Type
 	change chan struct{} // closed and replaced with every event
@@ -113,6 +116,7 @@ func demoConfig(listen string) (*loaded, error) {
 // show registers the account, plays, and obeys keys.
 func (m *demo) show(ctx context.Context, keys io.Reader) error {
 	c := &apiClient{url: m.d.url(), token: m.d.token, http: newHTTPClient()}
+	m.client = c
 	defer c.http.CloseIdleConnections()
 	var tailing sync.WaitGroup
 	defer tailing.Wait()
@@ -130,6 +134,10 @@ func (m *demo) show(ctx context.Context, keys io.Reader) error {
 		"account": demoAccount, "name": "Jo", "email": demoUser,
 		"imap": map[string]any{
 			"host": "127.0.0.1", "port": m.mail.imapPort(), "secure": false, "plaintext": true,
+			"auth": map[string]any{"user": demoUser, "pass": demoPass},
+		},
+		"smtp": map[string]any{
+			"host": "127.0.0.1", "port": m.mail.smtpPort(), "secure": false, "plaintext": true,
 			"auth": map[string]any{"user": demoUser, "pass": demoPass},
 		},
 	}, nil)
@@ -154,7 +162,7 @@ func (m *demo) show(ctx context.Context, keys io.Reader) error {
 	return m.obey(ctx, keys)
 }
 
-// act is something that can be done to the mailbox, and the event that tells of it.
+// act is something that can be done to the mailbox, and the events that tell of it.
 type act struct {
 	key   byte
 	name  string
@@ -165,8 +173,8 @@ type act struct {
 // The keys of acts, in their order, and what is played before anybody asks: after the
 // connection was cut the last delivery shows that the watch goes on.
 const (
-	demoKeys = "dfmxk"
-	demoPlay = "dfmdxkd"
+	demoKeys = "dfmxsk"
+	demoPlay = "dfmdxskd"
 )
 
 func (m *demo) acts() []act {
@@ -175,6 +183,7 @@ func (m *demo) acts() []act {
 		{'f', "flag", m.mail.flag, []events.Type{events.MessageUpdatedType}},
 		{'m', "move", m.mail.move, []events.Type{events.MessageDeletedType, events.MessageNewType}},
 		{'x', "delete", m.mail.remove, []events.Type{events.MessageDeletedType}},
+		{'s', "send", m.send, []events.Type{events.MessageQueuedType, events.MessageSentType, events.MessageNewType}},
 		{'k', "kill connection", m.mail.kill, nil},
 	}
 }
@@ -192,6 +201,16 @@ func (m *demo) act(ctx context.Context, a act) error {
 	}
 	fmt.Fprintf(m.out, "  > %s\n", said)
 	return m.await(ctx, before, a.wants...)
+}
+
+// send submits a message to the demo's own user, over the API as any application would.
+func (m *demo) send(ctx context.Context) (string, error) {
+	m.sent++
+	subject := fmt.Sprintf("Note to myself %d", m.sent)
+	err := m.client.call(ctx, "POST", "/v1/account/"+demoAccount+"/submit", map[string]any{
+		"to": map[string]any{"name": "Jo", "address": demoUser}, "subject": subject, "text": "Grüße!\n",
+	}, nil)
+	return fmt.Sprintf("submitted %q", subject), err
 }
 
 // arrived prints an event.
@@ -255,11 +274,12 @@ try next, in another terminal:
   postrider tail --since begin
   curl -s -H "Authorization: Bearer $POSTRIDER_TOKEN" $POSTRIDER_URL/v1/account/%s
   curl -s -H "Authorization: Bearer $POSTRIDER_TOKEN" $POSTRIDER_URL/v1/account/%s/mailboxes
+  echo Hello | postrider send --account %s --to %s --subject Hi
   curl -s smtp://%s --mail-from you@example.net --mail-rcpt %s -T message.eml
   %s%s/   (the queues, in a browser)
 
-keys: d deliver, f flag, m move, x delete, k kill connection, q quit
-`, m.d.url(), m.d.token, demoAccount, demoAccount, m.mail.at, demoUser, m.d.url(), monitorRoot)
+keys: d deliver, f flag, m move, x delete, s send, k kill connection, q quit
+`, m.d.url(), m.d.token, demoAccount, demoAccount, demoAccount, demoUser, m.mail.at, demoUser, m.d.url(), monitorRoot)
 }
 
 // obey does what keys say until q, Ctrl-C, or the end of ctx.

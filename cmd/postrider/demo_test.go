@@ -58,13 +58,19 @@ func TestDemo(t *testing.T) {
 			`#1 accountAdded demo`, `accountInitialized demo`,
 			`> delivered "Hello 1"`, `messageNew demo INBOX "Hello 1"`, `> flagged`, `messageUpdated demo INBOX`,
 			`> moved`, `messageNew demo Archive "Hello 1"`, `> delivered "Hello 2"`, `messageNew demo INBOX "Hello 2"`,
-			`> deleted`, `messageDeleted demo INBOX`, `> cut 1 IMAP`, `> delivered "Hello 3"`, `messageNew demo INBOX "Hello 3"`,
+			`> deleted`, `messageDeleted demo INBOX`, `messageQueued demo "Note to myself 1"`, `> cut`, `> delivered "Hello 3"`, `messageNew demo INBOX "Hello 3"`,
 		} {
 			at := strings.Index(rest, want)
 			if at < 0 {
 				t.Fatalf("after what came before it, %q is missing:\n%s", want, out)
 			}
 			rest = rest[at+len(want):]
+		}
+		// Which of these comes first is open: the mailbox has the message before the answer is recorded.
+		for _, want := range []string{`> submitted "Note to myself 1"`, `messageSent demo "Note to myself 1"`, `messageNew demo INBOX "Note to myself 1"`} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%q is missing:\n%s", want, out)
+			}
 		}
 		left, err := os.ReadDir(home)
 		if err != nil || len(left) > 0 {

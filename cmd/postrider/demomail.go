@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
 	"github.com/postrider/postrider/imapsync/imaptest"
@@ -56,6 +57,7 @@ func startDemoMail(ctx context.Context) (*demoMail, error) {
 	m.imap, m.at = &cuttable{Listener: il, conns: map[net.Conn]bool{}}, sl.Addr()
 	m.smtp = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &inbound{box: box}, nil }))
 	m.smtp.Domain = "localhost"
+	m.smtp.AllowInsecureAuth = true // on the loopback, for a password that is printed anyway
 	m.smtp.MaxMessageBytes = demoMaxMail
 	m.smtp.ReadTimeout, m.smtp.WriteTimeout = time.Minute, time.Minute
 	m.smtp.ErrorLog = log.New(io.Discard, "", 0)
@@ -72,11 +74,22 @@ func (m *demoMail) close() error {
 	return err
 }
 
-// imapPort is where a mail program reaches the mailbox.
+// imapPort is where a mail program reaches the mailbox, smtpPort where it submits.
 func (m *demoMail) imapPort() int { return m.imap.Addr().(*net.TCPAddr).Port }
+func (m *demoMail) smtpPort() int { return m.at.(*net.TCPAddr).Port }
 
-// inbound delivers what comes by SMTP into the INBOX.
+// inbound delivers what comes by SMTP into the INBOX, from anybody.
 type inbound struct{ box *imaptest.Memory }
+
+func (s *inbound) AuthMechanisms() []string { return []string{sasl.Plain} }
+func (s *inbound) Auth(string) (sasl.Server, error) {
+	return sasl.NewPlainServer(func(_, user, pass string) error {
+		if user != demoUser || pass != demoPass {
+			return smtp.ErrAuthFailed
+		}
+		return nil
+	}), nil
+}
 
 func (s *inbound) Reset()                               {}
 func (s *inbound) Logout() error                        { return nil }

@@ -98,6 +98,7 @@ func commands() []command {
 		{"serve", "[flags]", "watch the registered accounts and deliver their events", "postrider serve --data ./data", runServe},
 		{"demo", "[flags]", "show it all with mail servers and a receiver in this process; nothing is kept", "postrider demo", runDemo},
 		{"tail", "[flags]", "print events as they happen", "postrider tail --account jo --events 'message*'", runTail},
+		{"send", "--account A --to X [flags]", "send a message whose text comes by standard input, and tell what becomes of it", "echo Hello | postrider send --account jo --to ann@example.net --subject Hi", runSend},
 		{"token", "create|list|revoke", "make, list and revoke API tokens, with the server running or not", "postrider token create --scopes accounts,events --description crm", runToken},
 		{"check-config", "[--show]", "say everything that is wrong with the configuration", "postrider check-config --show", runCheckConfig},
 		{"openapi", "[--yaml]", "print the OpenAPI document of the HTTP API", "postrider openapi > openapi.json", runOpenAPI},

@@ -27,6 +27,12 @@ func (d *daemon) start(ctx context.Context) error {
 		d.run(&d.relay, "relay", d.dispatch.Relay.Run)
 		d.run(&d.relay, "sweeper", d.dispatch.Sweeper.Run)
 	}
+	if d.cfg.has(roleSend) {
+		if err := d.sender.Server.Start(); err != nil {
+			return err
+		}
+		d.run(&d.relay, "outbox", d.sender.Sweeper.Run)
+	}
 	if d.manager != nil {
 		d.run(&d.sync, "sync", d.manager.Run)
 	}

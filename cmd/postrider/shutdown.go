@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -12,8 +13,8 @@ import (
 //	phase     at most  done when
 //	api       5 s      no request is running
 //	sync      6 s      every worker has committed, logged out and released its lease
-//	relay     2 s      relay and sweeper have finished their batch
-//	asynq     11 s     handlers returned or were put back
+//	relay     2 s      relay and sweepers have finished their batch
+//	asynq     11 s     handlers returned or were put back; transactions of mail have ended
 //	janitors  1 s      joined, metrics listener closed
 //	redis     4 s      clients closed, our own server ended
 func (d *daemon) stop(ctx context.Context) {
@@ -33,13 +34,10 @@ func (d *daemon) stop(ctx context.Context) {
 	d.phase(ctx, "sync", 6*time.Second, d.sync.end)
 	d.phase(ctx, "relay", 2*time.Second, d.relay.end)
 	d.phase(ctx, "asynq", 11*time.Second, func(ctx context.Context) error {
-		if d.dispatch == nil {
-			return nil
-		}
 		done := make(chan struct{})
 		go func() { // joined, or left behind at the deadline with the whole process
 			defer close(done)
-			d.queue.Do(d.dispatch.Server.Shutdown)
+			d.queue.Do(d.stopQueues)
 		}()
 		return await(ctx, done)
 	})
@@ -54,6 +52,19 @@ func (d *daemon) stop(ctx context.Context) {
 	}
 	d.phase(ctx, "redis", 4*time.Second, d.redis.stop)
 	d.log.Info("stopped", "dur", time.Since(begin))
+}
+
+// stopQueues ends the asynq servers, both at once, and then what they sent mail with.
+func (d *daemon) stopQueues() {
+	var wg sync.WaitGroup
+	if d.dispatch != nil {
+		wg.Go(d.dispatch.Server.Shutdown)
+	}
+	if d.cfg.has(roleSend) {
+		wg.Go(d.sender.Server.Shutdown)
+	}
+	wg.Wait()
+	d.closeSender()
 }
 
 // phase runs one step of the shutdown and logs what became of it.
