@@ -171,11 +171,10 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 // spread has another task go on with what else is due, at the first claim of a turn: so
 // an account that wakes gets as many as it has slots. The one that finds none free ends.
 func (r *run) spread(ctx context.Context, c store.Claimed) {
-	first := !r.spreads
-	r.spreads = true
-	if !first || c.Probe || c.Next.IsZero() || c.Next.After(c.Now) {
+	if r.spreads || c.Probe || c.Next.IsZero() || c.Next.After(c.Now) {
 		return
 	}
+	r.spreads = true
 	if err := r.wake(ctx, r.account, time.Time{}); err != nil {
 		r.log.WarnContext(ctx, "account not handed on", "account", r.account, "err", err) // one slot goes on alone
 	}

@@ -29,8 +29,8 @@ const (
 )
 
 // waiting makes steps of an account's submissions that are due by a time, a hundred at
-// once; f answers nil for those that stay. A batch in which something else happened is
-// left to the next look.
+// once; f answers nil for those that stay. One to which something else happened meanwhile
+// is left to the next look.
 func (c *core) waiting(ctx context.Context, account store.AccountID, by time.Time, f func(store.Submission) *step) error {
 	for offset := 0; offset < waitingMost; {
 		rows, err := c.store.WaitingSubmissions(ctx, account, by, offset, movesAtOnce)
@@ -50,14 +50,28 @@ func (c *core) waiting(ctx context.Context, account store.AccountID, by time.Tim
 			}
 			moves = append(moves, store.Move{Was: row, Next: s.row, Events: s.events})
 		}
-		if len(moves) > 0 {
-			if _, err := c.store.MoveSubmissions(ctx, moves, store.MoveOps{}); err != nil && !errors.Is(err, store.ErrStale) {
-				return err
-			}
+		if err := c.moveAll(ctx, moves); err != nil {
+			return err
 		}
 		offset += max(left, 1)
 		if len(rows) < movesAtOnce {
 			return nil
+		}
+	}
+	return nil
+}
+
+func (c *core) moveAll(ctx context.Context, moves []store.Move) error {
+	if len(moves) == 0 {
+		return nil
+	}
+	_, err := c.store.MoveSubmissions(ctx, moves, store.MoveOps{})
+	if !errors.Is(err, store.ErrStale) {
+		return err
+	}
+	for _, m := range moves { // one of them went on
+		if _, err := c.store.MoveSubmission(ctx, m.Was, m.Next, m.Events, store.MoveOps{}); err != nil && !errors.Is(err, store.ErrStale) {
+			return err
 		}
 	}
 	return nil

@@ -139,7 +139,11 @@ func (q *Queue) Submit(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if most := way.profile.Size; most > 0 && c.Size > most {
+	most, err := q.mostOf(ctx, r, way, now)
+	if err != nil {
+		return Result{}, err
+	}
+	if most > 0 && c.Size > most {
 		return Result{}, fmt.Errorf("%d of %d bytes: %w", c.Size, most, ErrTooLarge)
 	}
 	out.MessageID = c.MessageID
@@ -172,6 +176,25 @@ func (q *Queue) Submit(ctx context.Context, r Request) (Result, error) {
 	out.State, out.SendAt = a.Submission.State, a.Submission.SendAt
 	q.carry(ctx, a.Submission)
 	return out, nil
+}
+
+// sizeFor is how long a server's word about the size it takes is believed before it is
+// asked.
+const sizeFor = 24 * time.Hour
+
+// mostOf is the largest message that the server is known to take, in bytes; 0 = any.
+func (q *Queue) mostOf(ctx context.Context, r Request, w way, now time.Time) (int64, error) {
+	if r.Gateway != "" {
+		return w.profile.Size, nil
+	}
+	known, err := q.store.Sending(ctx, r.Account)
+	if err != nil {
+		return 0, err
+	}
+	if st := known.SMTP; st.MaxSize > 0 && now.Sub(st.SizeAt) < sizeFor {
+		return st.MaxSize, nil
+	}
+	return w.profile.Size, nil
 }
 
 // hit is the answer of the first request, for one that is repeated.

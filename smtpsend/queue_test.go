@@ -83,6 +83,24 @@ func TestSubmit_dry_run(t *testing.T) {
 	}
 }
 
+// What the server said it takes within the last day is not exceeded.
+func TestSubmit_too_large(t *testing.T) {
+	h := queue(t)
+	for age, want := range map[time.Duration]error{time.Hour: smtpsend.ErrTooLarge, 25 * time.Hour: nil} {
+		old, err := h.store.Sending(t.Context(), "ada")
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := store.SMTPStatus{Status: store.SMTPOK, MaxSize: 100, SizeAt: time.Now().Add(-age)}
+		if err := h.store.SetSMTPStatus(t.Context(), "ada", old.SMTP, st); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Queue.Submit(t.Context(), request("ada", "bob@example.net")); !errors.Is(err, want) {
+			t.Errorf("%v ago: %v", age, err)
+		}
+	}
+}
+
 // Two requests with one key at once are one submission, and the same answer.
 func TestSubmit_idempotency(t *testing.T) {
 	h := queue(t)

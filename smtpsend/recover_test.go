@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/smtpsend"
 	"github.com/postrider/postrider/smtpsend/transport"
 	"github.com/postrider/postrider/store"
@@ -194,6 +195,30 @@ func TestSend_claim_lost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A reply that comes after the sender was thought dead is the truth all the same.
+func TestSend_reply_comes_late(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.account("ada")
+		h.sink.set(func(x *tx) error {
+			if err := x.mark(); err != nil {
+				return err
+			}
+			row := h.row(store.SubmissionID(x.env.DSN.ID))
+			next, e := row.Hold(store.HeldOutcomeUnknown, time.Time{}, row.Attempt)
+			_, err := h.store.MoveSubmission(context.Background(), row, next, []events.Event{e}, store.MoveOps{})
+			return err
+		})
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(5 * time.Second)
+		if row := h.row(id); row.State != store.SubmissionSent {
+			t.Errorf("%+v", row)
+		}
+		if told := h.short("ada"); !slices.Equal(told, []string{"Queued", "Held", "Sent"}) {
+			t.Error(told)
+		}
+	})
 }
 
 // Two processes share an account's slots: the server never sees more at once, and each

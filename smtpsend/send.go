@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/internal/carrier"
@@ -28,7 +29,7 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 	case errors.Is(err, ErrNoServer), errors.Is(err, ErrNoGateway): // it was there when this was accepted
 		err = &transport.Error{Phase: transport.PhaseConnect, Kind: transport.KindConnect, Err: err}
 	case err == nil:
-		rec, err = r.transact(ctx, w, row, env)
+		rec, err = r.transact(w, row, env)
 	}
 	took := time.Since(begun)
 	if errors.Is(err, errLeaseLost) || errors.Is(err, store.ErrStale) {
@@ -76,16 +77,18 @@ func given(err error) bool {
 	return errors.Is(err, errShutdown) || errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.Canceled)
 }
 
-// transact hands the message over, under the lease of its claim.
-func (r *run) transact(ctx context.Context, w way, row store.Submission, env transport.Envelope) (transport.Receipt, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+// transact hands the message over, under the lease of its claim. It does not end with its
+// task: asynq gives a task up when Redis is away for half a minute, and a server may be
+// about to answer then.
+func (r *run) transact(w way, row store.Submission, env transport.Envelope) (transport.Receipt, error) {
+	ctx, cancel := context.WithCancelCause(r.server.work)
 	defer cancel(nil)
-	defer context.AfterFunc(r.server.work, func() { cancel(context.Cause(r.server.work)) })()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	sending, stop := context.WithCancel(ctx)
+	held, stop := context.WithCancel(ctx)
 	defer stop()
-	wg.Go(func() { r.keep(sending, row, cancel) })
+	var marked atomic.Bool
+	wg.Go(func() { r.keep(held, row, &marked, cancel) })
 	r.m.active.Inc()
 	defer r.m.active.Dec()
 	rec, err := r.transport.Send(ctx, w.server, env, func(to io.Writer) error {
@@ -94,11 +97,13 @@ func (r *run) transact(ctx context.Context, w way, row store.Submission, env tra
 			_, err = body.WriteTo(to)
 		}
 		return err
-	}, func(ctx context.Context) error { return r.mark(ctx, row) })
-	if err != nil && context.Cause(ctx) == errLeaseLost {
-		if e, ok := errors.AsType[*transport.Error](err); !ok || !e.Unknown {
-			return rec, errLeaseLost
-		}
+	}, func(ctx context.Context) error {
+		err := r.mark(ctx, row)
+		marked.Store(err == nil)
+		return err
+	})
+	if e, ok := errors.AsType[*transport.Error](err); err != nil && errors.Is(context.Cause(ctx), errLeaseLost) && (!ok || !e.Unknown) {
+		return rec, errLeaseLost
 	}
 	return rec, err
 }
@@ -111,9 +116,10 @@ func (r *run) mark(ctx context.Context, row store.Submission) error {
 	return again(ctx, func(ctx context.Context) error { return r.store.MarkSubmission(ctx, row.ID, row.Fence, row.Attempt) })
 }
 
-// keep renews the lease until ctx ends, and ends the transaction when it is lost: Redis
-// said so, or was not reached for as long as the lease holds.
-func (r *run) keep(ctx context.Context, row store.Submission, cancel context.CancelCauseFunc) {
+// keep renews the lease until ctx ends. When it is lost (Redis said so, or was not reached
+// for as long as it holds) the transaction ends, unless it is marked: then the server's
+// answer is worth more than the claim.
+func (r *run) keep(ctx context.Context, row store.Submission, marked *atomic.Bool, cancel context.CancelCauseFunc) {
 	end := time.Now().Add(lease)
 	for {
 		wait := renewEvery
@@ -131,7 +137,9 @@ func (r *run) keep(ctx context.Context, row store.Submission, cancel context.Can
 		case err == nil:
 			end = asked.Add(lease)
 		case errors.Is(err, store.ErrStale), time.Now().After(end):
-			cancel(errLeaseLost)
+			if !marked.Load() {
+				cancel(errLeaseLost)
+			}
 			return
 		}
 	}
@@ -283,7 +291,7 @@ func (r *run) note(ctx context.Context, w way, row store.Submission, s *step, re
 		r.hosts.tooMany(r.account, time.Now())
 	}
 	if row.Gateway == "" {
-		r.tellContact(ctx, w, s, e)
+		r.tellContact(ctx, w, s, rec.MaxSize, e)
 	} else {
 		failure := ""
 		if err != nil {

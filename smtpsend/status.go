@@ -14,13 +14,18 @@ import (
 // contact is what an attempt says of an account's server. It is pure. ok is false where
 // nothing was learnt, or nothing new. The event, if there is one, is about a login that
 // came about, or did not; a connection that was lost later is none.
-func contact(old store.SMTPStatus, server transport.Server, v Verdict, e *transport.Error, now, next time.Time) (st store.SMTPStatus, event events.Payload, ok bool) {
+func contact(old store.SMTPStatus, server transport.Server, v Verdict, e *transport.Error, maxSize int64, now, next time.Time) (st store.SMTPStatus, event events.Payload, ok bool) {
 	if e == nil || v.Scope == ScopeMessage || v.Scope == ScopeRecipient {
 		if e != nil && (e.Kind == transport.KindLocal || e.Code == 0) {
 			return old, nil, false
 		}
+		st = store.SMTPStatus{Status: store.SMTPOK, Created: now, MaxSize: maxSize, SizeAt: now}
+		if e != nil {
+			st.MaxSize, st.SizeAt = old.MaxSize, old.SizeAt
+		}
 		if old.Status == store.SMTPOK {
-			return old, nil, false
+			st.Created = old.Created
+			return st, nil, e == nil && (maxSize != old.MaxSize || now.Sub(old.SizeAt) > time.Hour)
 		}
 		if server.User != "" {
 			success := events.AuthenticationSuccess{User: server.User, Service: "smtp"}
@@ -29,10 +34,11 @@ func contact(old store.SMTPStatus, server transport.Server, v Verdict, e *transp
 			}
 			event = success
 		}
-		return store.SMTPStatus{Status: store.SMTPOK, Created: now}, event, true
+		return st, event, true
 	}
 	st = store.SMTPStatus{
 		Status: store.SMTPError, Created: now, Response: e.Line, ResponseCode: e.Code, Code: v.ErrorCode, Command: e.Command, Class: classOf(e, v),
+		MaxSize: old.MaxSize, SizeAt: old.SizeAt,
 	}
 	if e.Description != "" {
 		st.Description = e.Description
@@ -93,14 +99,14 @@ func classOf(e *transport.Error, v Verdict) string {
 }
 
 // tellContact writes what an attempt said of the account's own server.
-func (r *run) tellContact(ctx context.Context, w way, s *step, e *transport.Error) {
+func (r *run) tellContact(ctx context.Context, w way, s *step, maxSize int64, e *transport.Error) {
 	var v Verdict
 	if e != nil {
 		v = Classify(w.profile, e)
 	}
 	for range 3 {
 		old := r.sending(ctx).SMTP
-		next, p, ok := contact(old, w.server, v, e, s.now, s.row.Due())
+		next, p, ok := contact(old, w.server, v, e, maxSize, s.now, s.row.Due())
 		if !ok {
 			return
 		}

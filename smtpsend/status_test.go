@@ -43,7 +43,7 @@ func TestContact(t *testing.T) {
 			v = Classify(profile(), tt.err)
 		}
 		now := noon.Add(time.Duration(i) * time.Minute)
-		next, p, ok := contact(st, server, v, tt.err, now, now.Add(time.Minute))
+		next, p, ok := contact(st, server, v, tt.err, 1000, now, now.Add(time.Minute))
 		if ok {
 			st = next
 		}

@@ -20,6 +20,9 @@ type SMTPStatus struct {
 	Description  string    `json:"description,omitempty"` // the error, where there was no reply
 	Class        string    `json:"class,omitempty"`       // as in authenticationError or connectError
 
+	MaxSize int64     `json:"maxSize,omitempty"` // the largest message that the server said it takes, in bytes; 0 = it did not
+	SizeAt  time.Time `json:"sizeAt,omitzero"`   // when it last said so
+
 	Version uint64 `json:"-"` // +1 with every change
 }
 
