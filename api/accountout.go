@@ -46,17 +46,18 @@ type accountOut struct {
 	SendingOut
 	ContentOut // what the account has for itself
 
-	SendOnly     bool          `json:"sendOnly,omitempty" doc:"it has no server to watch"`
-	Insecure     bool          `json:"insecure,omitempty" doc:"certificates of its servers are not checked"`
-	Connections  int           `json:"connections"`
-	Owner        *string       `json:"owner" doc:"process that watches it"`
-	Sync         *syncOut      `json:"sync,omitempty"`
-	SyncError    *syncErrorOut `json:"syncError,omitempty"`
-	Capabilities []string      `json:"capabilities,omitempty" nullable:"false"`
-	Plan         []string      `json:"plan,omitempty" nullable:"false" doc:"what is watched how, in words"`
-	Paused       *pauseOut     `json:"paused,omitempty"`
-	Created      *string       `json:"created" format:"date-time"`
-	Updated      *string       `json:"updated" format:"date-time"`
+	SMTPStatus   *smtpStatusOut `json:"smtpStatus,omitempty" doc:"how its submission server was found last"`
+	SendOnly     bool           `json:"sendOnly,omitempty" doc:"it has no server to watch"`
+	Insecure     bool           `json:"insecure,omitempty" doc:"certificates of its servers are not checked"`
+	Connections  int            `json:"connections"`
+	Owner        *string        `json:"owner" doc:"process that watches it"`
+	Sync         *syncOut       `json:"sync,omitempty"`
+	SyncError    *syncErrorOut  `json:"syncError,omitempty"`
+	Capabilities []string       `json:"capabilities,omitempty" nullable:"false"`
+	Plan         []string       `json:"plan,omitempty" nullable:"false" doc:"what is watched how, in words"`
+	Paused       *pauseOut      `json:"paused,omitempty"`
+	Created      *string        `json:"created" format:"date-time"`
+	Updated      *string        `json:"updated" format:"date-time"`
 }
 
 type headerOut struct {
@@ -133,6 +134,17 @@ type SendingOut struct {
 	Timezone   string      `json:"tz,omitempty"`
 }
 
+type smtpStatusOut struct {
+	Created      *string `json:"created" format:"date-time" doc:"since when it is so"`
+	Status       string  `json:"status" enum:"ok,error"`
+	Response     string  `json:"response,omitempty"`
+	ResponseCode int     `json:"responseCode,omitempty"`
+	Code         string  `json:"code,omitempty" doc:"as in messageDeliveryError"`
+	Command      string  `json:"command,omitempty"`
+	Description  string  `json:"description,omitempty"`
+	Class        string  `json:"class,omitempty" doc:"as in authenticationError and connectError"`
+}
+
 type authOut struct {
 	User        string `json:"user"`
 	Pass        string `json:"pass,omitempty" doc:"masked"`
@@ -153,6 +165,9 @@ func rowOf(a store.Account, st store.State, silent time.Duration, now time.Time)
 		Account: string(a.ID), Name: a.Name, Email: a.Email, Type: "imap", State: st.Status.State,
 		SyncTime: stamp(st.Status.SyncTime), LastProvenAlive: stamp(st.LastAlive),
 		Health: HealthOf(a, st.Status, st.LastAlive, silent, now),
+	}
+	if row.Health == HealthOK && a.IMAP == nil {
+		row.Health = sendingHealth(st.SMTP)
 	}
 	switch {
 	case a.IMAP == nil && a.SMTP != nil:
@@ -211,6 +226,9 @@ func show(a store.Account, st store.State, silent time.Duration, now time.Time) 
 		out.SMTP = showSMTP(*a.SMTP)
 		out.Insecure = out.Insecure || a.SMTP.TLS.InsecureSkipVerify
 		out.SendOnly = a.IMAP == nil
+	}
+	if s := st.SMTP; s.Status != "" && a.SMTP != nil {
+		out.SMTPStatus = &smtpStatusOut{stamp(s.Created), s.Status, s.Response, s.ResponseCode, s.Code, s.Command, s.Description, s.Class}
 	}
 	if a.SendLimits != (store.SendLimits{}) {
 		limits := sendLimits(a.SendLimits)

@@ -74,6 +74,17 @@ func HealthOf(a store.Account, st store.Status, alive time.Time, silent time.Dur
 	return HealthStarting
 }
 
+// sendingHealth is the health of an account that only sends.
+func sendingHealth(s store.SMTPStatus) Health {
+	switch {
+	case s.Status != store.SMTPError:
+		return HealthOK
+	case s.Class == "credentials" || s.Class == "consent" || s.Class == "blocked":
+		return HealthAction
+	}
+	return HealthDown
+}
+
 // throttled says whether the server holds us back at present.
 func throttled(st store.Status, now time.Time) bool {
 	return st.LastError != nil && st.LastError.Kind == "throttled" && now.Before(st.LastError.Until)

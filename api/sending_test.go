@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -72,6 +73,57 @@ func TestAccountSends(t *testing.T) {
 	f.call(200, "PUT", "/v1/account/jo", `{"smtp":null}`)
 	if shown = f.call(200, "GET", "/v1/account/jo", ""); shown["type"] != "unset" {
 		t.Errorf("neither: %v", shown)
+	}
+}
+
+// How its server was found last is shown, and is the health of an account that only sends.
+func TestSMTPStatus(t *testing.T) {
+	f := newFace(t)
+	f.call(200, "POST", "/v1/account", jo)
+	f.call(200, "PUT", "/v1/account/jo", `{"smtp":{"host":"h"}}`)
+	f.call(200, "POST", "/v1/account", `{"account":"only","smtp":{"host":"h"}}`)
+	if got := f.call(200, "GET", "/v1/account/only", ""); got["smtpStatus"] != nil || got["health"] != "ok" {
+		t.Errorf("before anything was sent: %v", got)
+	}
+	at := time.Date(2026, 11, 22, 7, 51, 30, 0, time.UTC)
+	was := store.SMTPStatus{}
+	for _, tt := range []struct {
+		st   store.SMTPStatus
+		only string
+	}{
+		{store.SMTPStatus{Status: store.SMTPError, Code: "EAUTH", Response: "535 5.7.8 no", ResponseCode: 535, Command: "AUTH PLAIN", Class: "credentials"}, "action-needed"},
+		{store.SMTPStatus{Status: store.SMTPError, Code: "ECONNECTION", Description: "no route", Class: "network"}, "down"},
+		{store.SMTPStatus{Status: store.SMTPOK}, "ok"},
+	} {
+		tt.st.Created = at
+		for _, account := range []store.AccountID{"jo", "only"} {
+			if err := f.store.SetSMTPStatus(t.Context(), account, was, tt.st); err != nil {
+				t.Fatal(err)
+			}
+		}
+		was.Version++
+		shown := f.call(200, "GET", "/v1/account/only", "")
+		want := map[string]any{"status": tt.st.Status, "created": "2026-11-22T07:51:30.000Z"}
+		for name, v := range map[string]string{
+			"code": tt.st.Code, "response": tt.st.Response, "command": tt.st.Command, "description": tt.st.Description, "class": tt.st.Class,
+		} {
+			if v != "" {
+				want[name] = v
+			}
+		}
+		if tt.st.ResponseCode != 0 {
+			want["responseCode"] = float64(tt.st.ResponseCode)
+		}
+		if diff := cmp.Diff(want, shown["smtpStatus"]); diff != "" || shown["health"] != tt.only {
+			t.Errorf("health %v: %s", shown["health"], diff)
+		}
+		if shown := f.call(200, "GET", "/v1/account/jo", ""); shown["health"] != "starting" || shown["smtpStatus"] == nil {
+			t.Errorf("a watched account: %v", shown)
+		}
+	}
+	f.call(200, "PUT", "/v1/account/jo", `{"smtp":false}`)
+	if shown := f.call(200, "GET", "/v1/account/jo", ""); shown["smtpStatus"] != nil {
+		t.Errorf("without a server: %v", shown)
 	}
 }
 
