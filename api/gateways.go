@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -107,6 +108,7 @@ func (s *Server) gatewayRoutes() {
 	register(s, huma.Operation{
 		OperationID: "createGateway", Method: http.MethodPost, Path: "/v1/gateway", Tags: tags,
 		Summary: "Add a gateway", Description: "An id that exists is updated like PUT does, unless If-None-Match: * is sent.",
+		Metadata: map[string]any{"time": wakeTime},
 	}, scopes, s.createGateway)
 	register(s, huma.Operation{
 		OperationID: "getGateway", Method: http.MethodGet, Path: "/v1/gateway/{gateway}", Tags: tags,
@@ -114,7 +116,8 @@ func (s *Server) gatewayRoutes() {
 	}, scopes, s.getGateway)
 	register(s, huma.Operation{
 		OperationID: "updateGateway", Method: http.MethodPut, Path: "/v1/gateway/edit/{gateway}", Tags: tags,
-		Summary: "Change a gateway", Description: "Fields that are given change; null removes.",
+		Summary: "Change a gateway", Description: "Fields that are given change; null removes. Messages that wait for it are tried at once.",
+		Metadata: map[string]any{"time": wakeTime},
 	}, scopes, s.updateGateway)
 	register(s, huma.Operation{
 		OperationID: "deleteGateway", Method: http.MethodDelete, Path: "/v1/gateway/{gateway}", Tags: tags,
@@ -183,6 +186,9 @@ func (s *Server) createGateway(ctx context.Context, in *createGatewayIn) (*gatew
 	if err != nil {
 		return nil, err
 	}
+	if err := s.wakeGateway(ctx, id); err != nil {
+		return nil, err
+	}
 	return &gatewayWritten{etag(g.Version), gatewayWrittenBody{id, "existing"}}, nil
 }
 
@@ -217,7 +223,41 @@ func (s *Server) updateGateway(ctx context.Context, in *updateGatewayIn) (*gatew
 	if err != nil {
 		return nil, ofGateway(in.Gateway, err)
 	}
+	if err := s.wakeGateway(ctx, in.Gateway); err != nil {
+		return nil, err
+	}
 	return &gatewayWritten{etag(g.Version), gatewayWrittenBody{Gateway: in.Gateway}}, nil
+}
+
+// wakeTime is for waking the accounts that send through a gateway.
+const wakeTime = 20 * time.Second
+
+// maxWoken is how many waiting submissions are looked at for a gateway that has changed;
+// accounts whose mail is not among them wake by themselves, when their time comes.
+const maxWoken = 1000
+
+// wakeGateway has accounts send at once what waits for another gateway than it was.
+func (s *Server) wakeGateway(ctx context.Context, id string) error {
+	if s.o.Submitter == nil {
+		return nil
+	}
+	page, err := s.o.Store.Submissions(ctx, store.SubmissionQuery{
+		States: []store.SubmissionState{store.SubmissionQueued, store.SubmissionHeld}, Limit: maxWoken,
+	})
+	if err != nil {
+		return err
+	}
+	woken := map[store.AccountID]bool{}
+	for _, m := range page.Submissions {
+		if m.Gateway != id || woken[m.Account] {
+			continue
+		}
+		woken[m.Account] = true
+		if err := s.o.Submitter.Wake(ctx, m.Account); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 type gatewayDeleted struct {

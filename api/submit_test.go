@@ -409,6 +409,28 @@ func TestChangesWakeTheSpool(t *testing.T) {
 	}
 }
 
+// So are the accounts whose mail goes through a gateway that was mended.
+func TestGatewayChangesWakeSpools(t *testing.T) {
+	f := withQueue(t)
+	f.call(200, "POST", "/v1/gateway", `{"gateway":"relay","host":"h"}`)
+	f.call(200, "POST", "/v1/account", `{"account":"eve","email":"eve@x.example"}`)
+	f.queued("eve", `,"gateway":"relay"`)
+	f.queued("eve", `,"gateway":"relay"`)
+	f.queued("jo", "")
+	engine := &submitter{}
+	other, err := api.New(api.Options{Store: f.store, Kicker: f.kicks, Submitter: engine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.s = other
+	f.call(200, "PUT", "/v1/gateway/edit/relay", `{"port":587}`)
+	f.call(200, "POST", "/v1/gateway", `{"gateway":"relay","port":465}`)
+	f.call(200, "POST", "/v1/gateway", `{"gateway":"unused","host":"h"}`)
+	if diff := cmp.Diff([]store.AccountID{"eve", "eve"}, engine.wakes); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A body that is too large is refused before it is read, and of those that are read the
 // memory has a bound.
 func TestBodyMemory(t *testing.T) {
