@@ -166,7 +166,11 @@ func (h *handler) write(ctx context.Context, id store.SubmissionID, change func(
 		if was.State == store.SubmissionProcessing { // its sender's write must find what it claimed
 			return &carrier.Later{Due: time.Now().Add(afterWait), Text: "it is being sent to others", Free: true}
 		}
-		s := moment{now: was.Ended}.step(was)
+		now, err := h.store.Now(ctx)
+		if err != nil {
+			return err
+		}
+		s := h.moment(now, 0).step(was)
 		change(&s.row)
 		if _, err = h.move(ctx, was, s, store.MoveOps{}); !errors.Is(err, store.ErrStale) || try == 4 {
 			return err

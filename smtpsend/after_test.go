@@ -241,3 +241,59 @@ func TestUnknown_is_in_Sent(t *testing.T) {
 		}
 	}, slowly)
 }
+
+// The copy of a transaction that was taken before says nothing about the one whose outcome
+// is unknown: that was for others.
+func TestUnknown_copy_of_another_transaction(t *testing.T) {
+	withMailbox(t, "smtp.gmail.com", func(t *testing.T, h *house, box *mailbox) {
+		h.sink.set(func(x *tx) error {
+			body, err := x.body()
+			if err == nil && x.n > 0 {
+				err = x.mark()
+			}
+			switch {
+			case err != nil:
+				return err
+			case x.n > 0:
+				return &transport.Error{Phase: transport.PhaseDot, Kind: transport.KindSocket, Unknown: true, Accepted: x.env.To, Err: net.ErrClosed}
+			}
+			box.put(body)
+			x.receipt.Accepted = x.env.To[:1]
+			x.receipt.Refused = []transport.Refusal{{Recipient: x.env.To[1], Code: 450, Response: "450 4.2.0 later"}}
+			return nil
+		})
+		id := h.submit(request("ada", "bob@example.net", "cem@example.net"))
+		time.Sleep(3 * time.Minute)
+		if row := h.row(id); row.State != store.SubmissionUnknown || !slices.Equal(row.Pending, []string{"cem@example.net"}) {
+			t.Errorf("%s, pending %v", row.State, row.Pending)
+		}
+		if told := h.short("ada"); !slices.Equal(told, []string{"Queued", "Sent", "Held"}) {
+			t.Error(told)
+		}
+	}, slowly)
+}
+
+// What fails after a part was sent does not have a row forgotten whose outcome is unknown.
+func TestUnknown_is_kept(t *testing.T) {
+	withMailbox(t, "smtp.gmail.com", func(t *testing.T, h *house, box *mailbox) {
+		h.sink.set(func(x *tx) error {
+			if x.n > 0 {
+				if err := x.mark(); err != nil {
+					return err
+				}
+				return &transport.Error{Phase: transport.PhaseDot, Kind: transport.KindSocket, Unknown: true, Accepted: x.env.To, Err: net.ErrClosed}
+			}
+			box.fail(errors.New("mailbox is away"))
+			x.receipt.Accepted = x.env.To[:1]
+			x.receipt.Refused = []transport.Refusal{{Recipient: x.env.To[1], Code: 450, Response: "450 4.2.0 later"}}
+			return nil
+		})
+		r := request("ada", "bob@example.net", "cem@example.net")
+		r.Reference = &smtpsend.Reference{Message: "AAAAAQAAAAE", Action: compose.Reply}
+		id := h.submit(r)
+		time.Sleep(20 * time.Minute) // some tries of the flag, and rounds of the sweeper
+		if row := h.row(id); row.State != store.SubmissionUnknown || row.FlagError != "mailbox is away" {
+			t.Errorf("%s, flag %q %q", row.State, row.FlagState, row.FlagError)
+		}
+	}, slowly)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -177,6 +178,9 @@ func (h *handler) probe(ctx context.Context, row store.Submission) error {
 	if err != nil {
 		return err
 	}
+	if !proves(row) {
+		return fmt.Errorf("outcome unknown, and a copy may be of another transaction: %w", asynq.SkipRetry)
+	}
 	n, err := h.find(ctx, row, a)
 	switch {
 	case n > 0:
@@ -190,6 +194,19 @@ func (h *handler) probe(ctx context.Context, row store.Submission) error {
 		}
 	}
 	return fmt.Errorf("outcome unknown, not in the Sent folder: %w", asynq.SkipRetry)
+}
+
+// proves says whether a copy in the Sent folder can only be of the transaction whose outcome
+// is unknown. Where another one was taken, or may have been, for others, it proves nothing.
+func proves(row store.Submission) bool {
+	if row.CopyState == AfterDone || row.CopyState == AfterFound || row.PossibleDuplicate && len(row.To) > 1 {
+		return false
+	}
+	open := func(to string) bool {
+		is := func(r store.Refusal) bool { return r.Recipient == to }
+		return slices.Contains(row.Pending, to) || slices.ContainsFunc(row.Rejected, is) || slices.ContainsFunc(row.Deferred, is)
+	}
+	return !slices.ContainsFunc(row.To, func(to string) bool { return !open(to) })
 }
 
 // confirm ends an unknown outcome: the server had the message.

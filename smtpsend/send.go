@@ -203,19 +203,21 @@ func (c *core) move(ctx context.Context, was store.Submission, s *step, ops stor
 	if len(s.sentTo) > 0 {
 		ops.SentLog = &store.SentLog{MessageIDs: ids(s.row), Recipients: s.sentTo, At: s.now}
 	}
-	keep := time.Duration(0)
-	switch s.row.State {
-	case store.SubmissionSent:
-		keep = c.cfg.KeepSent
-	case store.SubmissionFailed, store.SubmissionCanceled:
-		keep = c.cfg.KeepFailed
-	case store.SubmissionUnknown:
-		keep = c.cfg.KeepUnknown
-	}
-	if keep > 0 {
-		ops.Forget = s.now.Add(keep)
-	}
+	ops.Forget = c.forget(was, s)
 	return c.store.MoveSubmission(ctx, was, s.row, s.events, ops)
+}
+
+// forget is when a row is removed that a step ends; zero where it changes no state, and what
+// was said before holds.
+func (c *core) forget(was store.Submission, s *step) time.Time {
+	keep, ok := map[store.SubmissionState]time.Duration{
+		store.SubmissionSent: c.cfg.KeepSent, store.SubmissionUnknown: c.cfg.KeepUnknown,
+		store.SubmissionFailed: c.cfg.KeepFailed, store.SubmissionCanceled: c.cfg.KeepFailed,
+	}[s.row.State]
+	if !ok || was.State == s.row.State {
+		return time.Time{}
+	}
+	return s.now.Add(keep)
 }
 
 func ids(row store.Submission) []string {

@@ -28,7 +28,7 @@ type MoveOps struct {
 	Wake     bool      // the spool wakes
 	SentLog  *SentLog  // what was sent is remembered
 	DropBody bool      // the bodies are removed; a canceled submission's is anyway
-	Forget   time.Time // when a row that ended is removed; zero = by the defaults below
+	Forget   time.Time // when a row that ended is removed; zero = by the defaults below, or as before
 }
 
 // Charge is a number of messages (0 or 1) and recipients.
@@ -183,7 +183,9 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 	}
 	n := Shard(t.id)
 	if next.State.Final() || next.State == SubmissionUnknown {
-		t.op("ZADD", t.key(k.outbox(n, "ended")), forgetAt(next, ops.Forget).UnixMilli(), string(was.ID))
+		if was.State != next.State || !ops.Forget.IsZero() { // else what was said before holds
+			t.op("ZADD", t.key(k.outbox(n, "ended")), forgetAt(next, ops.Forget).UnixMilli(), string(was.ID))
+		}
 	} else if was.State.Final() || was.State == SubmissionUnknown {
 		t.op("ZREM", t.key(k.outbox(n, "ended")), string(was.ID))
 	}
