@@ -38,6 +38,9 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) (err error) {
 			h.log.Error("panic while sending", "err", fmt.Sprint(v), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", v)
 		}
+		if t.Type() == TaskWake { // the sweeper makes another one; they must not pile up
+			err = nil
+		}
 	}()
 	var p payload
 	if err := json.Unmarshal(t.Payload(), &p); err != nil {
@@ -147,8 +150,12 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		return r.resultOf(ctx, id)
 	case store.ClaimPaced, store.ClaimAsleep, store.ClaimLimit:
 		r.alarms.Set(string(r.account), c.Until)
-		if c.Reason == store.HeldSendLimit || c.Reason == store.HeldAuthentication {
+		switch {
+		case c.Reason != store.HeldSendLimit && c.Reason != store.HeldAuthentication:
+		case id == "":
 			r.holdAll(ctx, r.account, c.Reason, c.Until)
+		default: // the others have tasks of their own
+			r.holdOne(ctx, id, c.Reason, c.Until)
 		}
 		return nil
 	default: // parked: who has the slot goes on with it, and what is not due has its own task

@@ -8,16 +8,39 @@ import (
 	"github.com/postrider/postrider/store"
 )
 
-// holdAll shows what must wait for long as held, each submission with one event.
-func (c *core) holdAll(ctx context.Context, account store.AccountID, reason string, until time.Time) {
-	err := c.waiting(ctx, account, until.Add(-holdFrom), func(row store.Submission) *step {
-		if row.State != store.SubmissionQueued {
-			return nil
+// held is a submission that must wait for long, shown as held; nil: it need not be.
+func held(row store.Submission, reason string, until time.Time) *step {
+	if row.State != store.SubmissionQueued || row.Due().After(until.Add(-holdFrom)) {
+		return nil
+	}
+	s := moment{now: time.Now()}.step(row)
+	s.hold(reason, until, row.Attempt+1)
+	return s
+}
+
+// holdOne shows one submission as held, with an event.
+func (c *core) holdOne(ctx context.Context, id store.SubmissionID, reason string, until time.Time) {
+	row, err := c.store.Submission(ctx, id)
+	if err == nil {
+		if s := held(row, reason, until); s != nil {
+			_, err = c.move(ctx, row, s, store.MoveOps{})
 		}
-		s := moment{now: time.Now()}.step(row)
-		s.hold(reason, until, row.Attempt+1)
-		return s
-	})
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
+		c.log.WarnContext(ctx, "submission not held", "submission", id, "reason", reason, "err", err)
+	}
+}
+
+// holdAll shows what must wait for long as held, each submission with one event. It reads
+// all that is due: once for the same time.
+func (c *core) holdAll(ctx context.Context, account store.AccountID, reason string, until time.Time) {
+	if !c.hosts.holds(account, until) {
+		return
+	}
+	err := c.waiting(ctx, account, until.Add(-holdFrom), func(row store.Submission) *step { return held(row, reason, until) })
+	if err != nil {
+		c.hosts.holds(account, time.Time{}) // the next look does it
+	}
 	if err != nil && ctx.Err() == nil {
 		c.log.WarnContext(ctx, "submissions not held", "account", account, "reason", reason, "err", err)
 	}
@@ -38,6 +61,7 @@ func (c *core) waiting(ctx context.Context, account store.AccountID, by time.Tim
 			return err
 		}
 		var moves []store.Move
+		var ops store.MoveOps
 		left := 0 // what stays in the range that is read
 		for _, row := range rows {
 			s := f(row)
@@ -45,12 +69,13 @@ func (c *core) waiting(ctx context.Context, account store.AccountID, by time.Tim
 				left++
 				continue
 			}
-			if !s.row.Due().After(by) {
+			if s.row.Waiting() && !s.row.Due().After(by) {
 				left++
 			}
+			ops.Forget = c.forget(row, s)
 			moves = append(moves, store.Move{Was: row, Next: s.row, Events: s.events})
 		}
-		if err := c.moveAll(ctx, moves); err != nil {
+		if err := c.moveAll(ctx, moves, ops); err != nil {
 			return err
 		}
 		offset += max(left, 1)
@@ -61,16 +86,14 @@ func (c *core) waiting(ctx context.Context, account store.AccountID, by time.Tim
 	return nil
 }
 
-func (c *core) moveAll(ctx context.Context, moves []store.Move) error {
-	if len(moves) == 0 {
-		return nil
-	}
-	_, err := c.store.MoveSubmissions(ctx, moves, store.MoveOps{})
+// moveAll makes steps at once, or one by one where something else happened to one of them.
+func (c *core) moveAll(ctx context.Context, moves []store.Move, ops store.MoveOps) error {
+	_, err := c.store.MoveSubmissions(ctx, moves, ops)
 	if !errors.Is(err, store.ErrStale) {
 		return err
 	}
-	for _, m := range moves { // one of them went on
-		if _, err := c.store.MoveSubmission(ctx, m.Was, m.Next, m.Events, store.MoveOps{}); err != nil && !errors.Is(err, store.ErrStale) {
+	for i := range moves {
+		if _, err := c.store.MoveSubmissions(ctx, moves[i:i+1], ops); err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}

@@ -16,11 +16,12 @@ const (
 )
 
 // hosts remembers in this process which submission servers fail for everybody, and which
-// accounts should use fewer connections. It is safe for concurrent use.
+// accounts should use fewer connections, and what was held until when. It is safe for concurrent use.
 type hosts struct {
 	mu    sync.Mutex
 	down  map[string]*hostState
 	fewer map[store.AccountID]fewer
+	held  map[store.AccountID]time.Time
 }
 
 type hostState struct {
@@ -35,7 +36,7 @@ type fewer struct {
 }
 
 func newHosts() *hosts {
-	return &hosts{down: map[string]*hostState{}, fewer: map[store.AccountID]fewer{}}
+	return &hosts{down: map[string]*hostState{}, fewer: map[store.AccountID]fewer{}, held: map[store.AccountID]time.Time{}}
 }
 
 // enter says whether an account may try a host now, else when to look again. Of a host
@@ -43,7 +44,7 @@ func newHosts() *hosts {
 func (h *hosts) enter(host string, now time.Time) (again time.Time, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.down[host]
+	s := h.down[host] // none where an account has no server of its own
 	if s == nil || s.fails < hostFails || len(s.accounts) < hostAccounts {
 		return time.Time{}, true
 	}
@@ -58,6 +59,9 @@ func (h *hosts) enter(host string, now time.Time) (again time.Time, ok bool) {
 func (h *hosts) report(host string, account store.AccountID, failed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if host == "" { // none was asked
+		return
+	}
 	if !failed {
 		delete(h.down, host)
 		return
@@ -103,4 +107,18 @@ func (h *hosts) slots(account store.AccountID, slots int, now time.Time) int {
 		return slots
 	}
 	return max(1, slots-f.n)
+}
+
+// holds says whether what an account has due is to be held until a time now: it was not yet.
+func (h *hosts) holds(account store.AccountID, until time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.held[account].Equal(until) {
+		return false
+	}
+	if len(h.held) >= hostsMost {
+		clear(h.held)
+	}
+	h.held[account] = until
+	return true
 }

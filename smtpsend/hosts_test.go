@@ -51,3 +51,28 @@ func TestHosts_fewer_connections(t *testing.T) {
 		}
 	}
 }
+
+func TestHosts_account_without_a_server(t *testing.T) {
+	h := newHosts()
+	for n := range 3 * hostFails {
+		h.report("", []store.AccountID{"a", "b", "c"}[n%3], true)
+	}
+	for range 2 {
+		if _, ok := h.enter("", noon); !ok {
+			t.Error("accounts that use gateways only wait for no server")
+		}
+	}
+}
+
+func TestHosts_holds_once(t *testing.T) {
+	h := newHosts()
+	for n, tt := range []struct {
+		account store.AccountID
+		until   time.Duration
+		want    bool
+	}{{"a", 1, true}, {"a", 1, false}, {"b", 1, true}, {"a", 2, true}, {"b", 1, false}} {
+		if got := h.holds(tt.account, noon.Add(tt.until)); got != tt.want {
+			t.Errorf("%d: %v", n, got)
+		}
+	}
+}

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	sweepMost = 100             // rows or accounts of a shard looked at in one round
-	carryIn   = 3 * time.Second // within which what is due is carried, if its task lives
+	sweepMost = 100              // rows or accounts of a shard looked at in one round
+	carryIn   = 3 * time.Second  // within which what is due is carried, if its task lives, and
+	drainIn   = 15 * time.Second // if somebody sends for the account
 )
 
 // Sweeper carries on what nobody carries: due submissions without a task, claims of who
@@ -130,16 +131,18 @@ func (s *Sweeper) carry(ctx context.Context) error {
 	}
 	var errs []error
 	for _, sp := range spools {
-		if sp.Active > 0 || now.Sub(sp.Since) < carryIn {
-			continue // who sends drains, and tasks may be on their way
+		if waits := now.Sub(sp.Since); waits < carryIn || sp.Active > 0 && waits < drainIn {
+			continue // tasks may be on their way, and who sends drains unless the server hangs
 		}
-		if err := s.expire(ctx, sp.Account, now); err != nil {
-			errs = append(errs, err)
-			continue
+		if sp.Active == 0 {
+			if err := s.expire(ctx, sp.Account, now); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			s.core.m.revived.Inc()
 		}
 		// One task a round: its id is the same in all processes.
 		errs = append(errs, s.core.wake(ctx, sp.Account, now.Truncate(s.core.cfg.Sweep)))
-		s.core.m.revived.Inc()
 	}
 	return errors.Join(errs...)
 }

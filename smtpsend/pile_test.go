@@ -1,0 +1,113 @@
+package smtpsend_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/postrider/postrider/smtpsend"
+	"github.com/postrider/postrider/store"
+)
+
+// reads counts the rows that are read from Redis.
+type reads struct{ n atomic.Int64 }
+
+func (r *reads) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (r *reads) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "hgetall" {
+			r.n.Add(1)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (r *reads) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if cmd.Name() == "hgetall" {
+				r.n.Add(1)
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// What a limit holds is looked at by its own task: many submissions cost as much as few.
+func TestHold_each_once(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		const n = 80
+		h.account("ada", func(a *store.Account) { one := 1; a.SendLimits.PerHour = &one })
+		h.submit(request("ada", "bob@example.net"))
+		time.Sleep(2 * time.Minute)
+		r := &reads{}
+		h.rdb.(*redis.Client).AddHook(r)
+		for range n {
+			h.submit(request("ada", "bob@example.net"))
+		}
+		time.Sleep(2 * time.Minute)
+		page, err := h.store.Submissions(t.Context(), store.SubmissionQuery{Account: "ada", States: []store.SubmissionState{store.SubmissionHeld}})
+		if err != nil || page.Total != n {
+			t.Errorf("%d held, %v", page.Total, err)
+		}
+		if got := r.n.Load(); got > 12*n {
+			t.Errorf("%d submissions were read %d times", n, got)
+		}
+	}, slowly)
+}
+
+// An account that cannot be served is looked at again and again, and no task is left of it.
+func TestWake_does_not_pile_up(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.stop()
+		h.account("ada")
+		h.submit(request("ada", "bob@example.net"))
+		broken := 0
+		for _, key := range h.rdb.Keys(t.Context(), "*accounts").Val() {
+			if h.rdb.HExists(t.Context(), key, "ada").Val() {
+				broken++
+				h.rdb.HSet(t.Context(), key, "ada", "{")
+			}
+		}
+		h.start(slowly)
+		time.Sleep(time.Hour)
+		q, err := h.inspector().GetQueueInfo(smtpsend.TaskQueue)
+		if err != nil || broken != 1 || q.Retry > 1 || q.Size > 2 {
+			t.Errorf("%d broken, %d tasks, %d of them to be tried again: %v", broken, q.Size, q.Retry, err)
+		}
+	})
+}
+
+// A server that hangs in one transaction does not keep another from being carried on whose
+// task is lost.
+func TestSweeper_beside_a_transaction_that_hangs(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		hang := make(chan struct{})
+		defer close(hang)
+		h.sink.set(func(x *tx) error {
+			if x.n == 0 {
+				<-hang
+			}
+			return nil
+		})
+		h.account("ada")
+		h.submit(request("ada", "bob@example.net"))
+		time.Sleep(3 * time.Second)
+		id := h.submit(request("ada", "cem@example.net"))
+		if err := h.inspector().DeleteTask(smtpsend.TaskQueue, fmt.Sprintf("%s.1", id)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(40 * time.Second)
+		if row := h.row(id); row.State != store.SubmissionSent {
+			t.Errorf("%s", row.State)
+		}
+	})
+}
