@@ -154,7 +154,7 @@ func (s *Server) wakeFor(ctx context.Context, id store.AccountID, in accountIn) 
 	if s.o.Submitter == nil || !in.SMTP.Set && !in.SendLimits.Set && !in.EHLOName.Set {
 		return nil
 	}
-	return s.o.Submitter.Wake(ctx, id)
+	return ofAccount(id, s.o.Submitter.Wake(ctx, id))
 }
 
 type updateIn struct {
@@ -287,7 +287,7 @@ func (s *Server) resume(ctx context.Context, in *pauseIn) (*paused, error) {
 	}
 	if s.o.Submitter != nil {
 		if err := s.o.Submitter.Wake(ctx, in.id()); err != nil {
-			return nil, err
+			return nil, ofAccount(in.id(), err)
 		}
 	}
 	return &paused{pausedBody{in.Account, false}}, nil

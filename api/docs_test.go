@@ -69,7 +69,7 @@ func TestOpenAPIIsWhole(t *testing.T) {
 
 // Each example of a request in the document is accepted by its route.
 func TestExamplesAreAccepted(t *testing.T) {
-	f := newFace(t)
+	f := withQueue(t)
 	var d map[string]any
 	if err := json.Unmarshal(f.s.OpenAPI(), &d); err != nil {
 		t.Fatal(err)
@@ -104,7 +104,9 @@ func TestExamplesAreAccepted(t *testing.T) {
 		}
 		return out, len(out) > 0
 	}
-	for route, schema := range map[string]string{"/v1/account": "AccountIn", "/v1/tokens": "TokenIn"} {
+	for route, schema := range map[string]string{
+		"/v1/account": "AccountIn", "/v1/tokens": "TokenIn", "/v1/gateway": "GatewayIn", submitPath: "SubmitBody",
+	} {
 		v, ok := example(schemas[schema])
 		if !ok {
 			t.Fatalf("no example of %s", schema)

@@ -77,7 +77,7 @@ func (s *Server) submit(ctx context.Context, in *submitIn) (*submitted, error) {
 		return nil, invalid("header.Idempotency-Key", "Invalid", "must be at most 255 printable ASCII characters")
 	}
 	c, b := callOf(ctx), in.Body
-	if from := b.Envelope.Value.From; b.Envelope.Set && !b.From.Set && (!from.Set || from.Null) { // the account's own
+	if from := b.Envelope.Value.From; b.needsSender() && (!from.Set || from.Null) { // the account's own
 		a, err := s.o.Store.Account(ctx, in.id())
 		if err != nil {
 			return nil, ofAccount(in.id(), err)

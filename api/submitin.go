@@ -276,6 +276,12 @@ func (b submitBody) message(texts func(string) ([]byte, bool), fault func(at, co
 	return m
 }
 
+// needsSender says whether the From address, which envelope may be made of, is the account's.
+func (b submitBody) needsSender() bool {
+	given := func(set, null bool) bool { return set && !null }
+	return given(b.Envelope.Set, b.Envelope.Null) && !given(b.From.Set, b.From.Null) && !given(b.Raw.Set, b.Raw.Null)
+}
+
 // envelope is the one that was given. A half that was not is as it would be without one,
 // where that is known before the message is composed.
 func (b submitBody) envelope(fault func(at, code, text string)) *compose.Envelope {
