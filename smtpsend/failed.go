@@ -27,7 +27,7 @@ const (
 )
 
 // failed is a transaction that did not succeed. Like sent, it may come for a row that was
-// made unknown meanwhile.
+// made unknown meanwhile. TooMany of e includes those that were not in it.
 func (m moment) failed(row store.Submission, p Profile, e *transport.Error) *step {
 	s := m.step(row)
 	s.row.Crashes = 0
@@ -47,15 +47,19 @@ func (m moment) failed(row store.Submission, p Profile, e *transport.Error) *ste
 	v := Classify(p, &why)
 	s.row.Last = s.outcome(v, &why)
 	open := s.settle(p, answered{refused: e.Refused})
-	if v.Class == Permanent && why.Phase == transport.PhaseRcpt {
-		if len(open) > 0 { // those that were not asked for yet are, at once
-			s.tellError(asked, s.now)
-			s.queue(open, s.now)
+	if allRefused(e) {
+		rest := slices.DeleteFunc(slices.Clone(open), func(to string) bool {
+			return slices.ContainsFunc(e.Refused, func(r transport.Refusal) bool { return r.Recipient == to })
+		})
+		if len(rest) > 0 && v.sleep() == "" { // those that were not asked for yet are, at once
+			s.tellError(without(asked, rest), s.now)
+			s.queue(rest, s.now)
 			return s
 		}
-		v.Class = Temporary // for those of an earlier transaction, if there are any
+		v.Class = Temporary // for those that were put off
 	}
-	open = s.withDeferred(open)
+	// Whoever was not asked for is first the next time.
+	open = s.withDeferred(slices.Concat(e.TooMany, without(open, e.TooMany)))
 	if v.Class == Permanent || len(open) == 0 {
 		s.tellError(asked, time.Time{})
 		s.fail(reasonRefused, open)
@@ -65,10 +69,16 @@ func (m moment) failed(row store.Submission, p Profile, e *transport.Error) *ste
 	return s
 }
 
+// allRefused says whether a transaction failed by what the server said of its recipients,
+// each of them; not by a reply that ended it, a 421 say.
+func allRefused(e *transport.Error) bool {
+	return e.Phase == transport.PhaseRcpt && slices.ContainsFunc(e.Refused, func(r transport.Refusal) bool { return r.Code == e.Code })
+}
+
 // decisive is the refusal that a transaction failed by in which every recipient was
 // refused: one that is about the account, else one that may be lifted, else any.
 func decisive(p Profile, e transport.Error) transport.Error {
-	if e.Phase != transport.PhaseRcpt || e.Code == 0 {
+	if !allRefused(&e) {
 		return e
 	}
 	rank := func(r transport.Refusal) int {
@@ -160,7 +170,11 @@ func (m moment) recover(row store.Submission) *step {
 	s.row.Last = &store.Outcome{At: m.now, Error: "the process that was sending it ended", Class: string(Temporary), Scope: string(ScopeMessage)}
 	switch {
 	case row.Stage == store.StageData:
-		s.unknown(row.Pending, nil)
+		accepted := row.Marked
+		if len(accepted) == 0 { // marked by an older version
+			accepted = row.Pending
+		}
+		s.unknown(accepted, without(row.Pending, accepted))
 	case s.row.Crashes >= maxCrashes:
 		s.tellError(row.Pending, time.Time{})
 		s.fail(reasonAttempts, s.withDeferred(row.Pending))

@@ -60,7 +60,7 @@ type try struct {
 	to []string
 }
 
-func (k *sink) Send(ctx context.Context, s transport.Server, env transport.Envelope, body func(io.Writer) error, mark func(context.Context) error) (transport.Receipt, error) {
+func (k *sink) Send(ctx context.Context, s transport.Server, env transport.Envelope, body func(io.Writer) error, mark func(context.Context, []string) error) (transport.Receipt, error) {
 	k.mu.Lock()
 	behave := k.behave
 	x := &tx{server: s, env: env, n: len(k.tries), receipt: &transport.Receipt{Response: "250 2.0.0 Ok", Code: 250, Accepted: env.To, Secure: true}}
@@ -85,7 +85,7 @@ func (k *sink) Send(ctx context.Context, s transport.Server, env transport.Envel
 		if marked {
 			return nil
 		}
-		if err := mark(ctx); err != nil {
+		if err := mark(ctx, x.receipt.Accepted); err != nil {
 			return &transport.Error{Phase: transport.PhaseMark, Kind: transport.KindLocal, Err: err, Accepted: env.To}
 		}
 		marked = true

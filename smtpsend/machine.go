@@ -135,13 +135,14 @@ func (s *step) taken(by []string) {
 	}
 }
 
-// goOn is what follows when some were accepted: the next transaction at once for those the
-// server wanted in another, else the later one for those it put off, else the end.
+// goOn is what follows when some were accepted: the next transaction at once for those of
+// open that belong in another, else the later one for those the server put off, else the end.
 func (s *step) goOn(open, tooMany []string) {
 	row := &s.row
-	if len(tooMany) > 0 {
-		s.putOff(without(open, tooMany))
-		s.queue(tooMany, s.now)
+	off := without(open, tooMany)
+	if next := without(open, off); len(next) > 0 {
+		s.putOff(off)
+		s.queue(next, s.now)
 		return
 	}
 	s.putOff(open)

@@ -222,6 +222,37 @@ func TestMachine(t *testing.T) {
 			want:   result{State: store.SubmissionUnknown, Reason: "outcomeUnknown", Pending: all, Charged: 1},
 			events: []string{"messageHeld outcomeUnknown"},
 		},
+		"its process died behind the mark, some were put off": {
+			do: func(m moment, r store.Submission) *step {
+				r.Stage, r.Marked = store.StageData, all[1:2]
+				return m.recover(r)
+			},
+			want:   result{State: store.SubmissionUnknown, Reason: "outcomeUnknown", Pending: all[1:2], Charged: 1, Deferred: 2},
+			events: []string{"messageHeld outcomeUnknown"},
+		},
+		"put off, and some were not asked for": {
+			do: func(m moment, r store.Submission) *step {
+				return m.failed(r, profile(), &transport.Error{Phase: transport.PhaseRcpt, Code: 450, Refused: refusals(450, "a@x", "b@x"), TooMany: all[2:]})
+			},
+			want:   result{State: store.SubmissionQueued, Pending: all[2:], Next: -1, Deferred: 2},
+			events: []string{"messageDeliveryError [a@x b@x] EENVELOPE 1/10 next true"},
+		},
+		"put off at the dot, and some were not asked for": {
+			do: func(m moment, r store.Submission) *step {
+				e := dot(451)
+				e.Accepted, e.TooMany = all[:2], all[2:]
+				return m.failed(r, profile(), e)
+			},
+			want:   result{State: store.SubmissionQueued, Pending: []string{"c@x", "a@x", "b@x"}, Next: 10 * time.Second, Charged: 1},
+			events: []string{"messageDeliveryError [a@x b@x c@x] EMESSAGE 1/10 next true"},
+		},
+		"421 behind a refusal": {
+			do: func(m moment, r store.Submission) *step {
+				return m.failed(r, profile(), &transport.Error{Phase: transport.PhaseRcpt, Code: 421, Line: "421 bye", Refused: refusals(550, "a@x")})
+			},
+			want:   result{State: store.SubmissionQueued, Pending: all[1:], Next: 10 * time.Second, Charged: 1, Sleep: SleepServer, Rejected: 1},
+			events: []string{"messageDeliveryError [a@x b@x c@x] ECONNECTION 1/10 next true"},
+		},
 		"given back by a process that ends": {
 			do:   func(m moment, r store.Submission) *step { return m.putBack(r) },
 			want: result{State: store.SubmissionQueued, Pending: all, Next: -1},

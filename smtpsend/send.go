@@ -47,9 +47,10 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 	// to part.
 	m := r.moment(c.Now.Add(took), fails)
 	m.copies = r.copies(ctx, row, w)
+	tail := row.Pending[len(env.To):] // not in this transaction
+	rec.TooMany = slices.Concat(rec.TooMany, tail)
 	judge := func(row store.Submission) *step {
 		if err == nil {
-			rec.TooMany = append(rec.TooMany, row.Pending[min(len(env.To), len(row.Pending)):]...)
 			return m.sent(row, w.profile, rec)
 		}
 		e, ok := errors.AsType[*transport.Error](err)
@@ -59,10 +60,9 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 		if e.Kind == transport.KindLocal && !e.Unknown && given(err) {
 			return m.putBack(row)
 		}
-		if e.Unknown {
-			e.TooMany = append(e.TooMany, row.Pending[min(len(env.To), len(row.Pending)):]...)
-		}
-		return m.failed(row, w.profile, e)
+		f := *e
+		f.TooMany = slices.Concat(e.TooMany, tail)
+		return m.failed(row, w.profile, &f)
 	}
 	s := judge(row)
 	next, merr := r.settled(row, s, c.Probe, judge)
@@ -97,8 +97,8 @@ func (r *run) transact(w way, row store.Submission, env transport.Envelope) (tra
 			_, err = body.WriteTo(to)
 		}
 		return err
-	}, func(ctx context.Context) error {
-		err := r.mark(ctx, row)
+	}, func(ctx context.Context, accepted []string) error {
+		err := r.mark(ctx, row, accepted)
 		marked.Store(err == nil)
 		return err
 	})
@@ -110,10 +110,18 @@ func (r *run) transact(w way, row store.Submission, env transport.Envelope) (tra
 
 // mark writes down that the server may have the message from now on. It is repeated while
 // Redis is away for a moment: behind it nothing else stands between us and the dot.
-func (r *run) mark(ctx context.Context, row store.Submission) error {
+func (r *run) mark(ctx context.Context, row store.Submission, accepted []string) error {
+	var places []int
+	for i, to := range row.To {
+		if slices.Contains(accepted, to) {
+			places = append(places, i)
+		}
+	}
 	ctx, stop := context.WithTimeout(ctx, renewEvery)
 	defer stop()
-	return again(ctx, func(ctx context.Context) error { return r.store.MarkSubmission(ctx, row.ID, row.Fence, row.Attempt) })
+	return again(ctx, func(ctx context.Context) error {
+		return r.store.MarkSubmission(ctx, row.ID, row.Fence, row.Attempt, places...)
+	})
 }
 
 // keep renews the lease until ctx ends. When it is lost (Redis said so, or was not reached
@@ -150,7 +158,7 @@ func (r *run) keep(ctx context.Context, row store.Submission, marked *atomic.Boo
 func (r *run) settled(was store.Submission, s *step, probe bool, judge func(store.Submission) *step) (store.Submission, error) {
 	ctx, stop := context.WithTimeout(r.server.base, recordFor)
 	defer stop()
-	attempt := was.Attempt
+	claimed := was
 	for {
 		var next store.Submission
 		err := again(ctx, func(ctx context.Context) (err error) {
@@ -170,12 +178,14 @@ func (r *run) settled(was store.Submission, s *step, probe bool, judge func(stor
 		if err := again(ctx, func(ctx context.Context) (err error) { was, err = r.store.Submission(ctx, was.ID); return err }); err != nil {
 			return store.Submission{}, err
 		}
-		late := was.State == store.SubmissionUnknown || was.State == store.SubmissionQueued && len(s.sentTo) > 0
-		if was.Attempt != attempt || !late {
-			r.log.WarnContext(ctx, "outcome not recorded, the submission went on", "account", was.Account, "submission", was.ID, "attempt", attempt, "state", was.State)
+		late := was.State == store.SubmissionUnknown || was.Waiting() && len(s.sentTo) > 0
+		if !late || was.Attempt != claimed.Attempt || was.ConfirmedBy != claimed.ConfirmedBy {
+			r.log.WarnContext(ctx, "outcome not recorded, the submission went on", "account", was.Account, "submission", was.ID, "attempt", claimed.Attempt, "state", was.State)
 			r.m.unrecorded.Inc()
 			return was, nil
 		}
+		// Nothing was tried since: what was judged is what was claimed.
+		was.Pending, was.Charged, was.PossibleDuplicate = claimed.Pending, min(was.Charged, claimed.Charged), claimed.PossibleDuplicate
 		s = judge(was)
 	}
 }

@@ -56,9 +56,10 @@ func (c Config) withDefaults() Config {
 
 // Transport hands a message over. *transport.Pool is one.
 type Transport interface {
-	// Send MUST call beforeDot before the final dot and not send the dot when it fails. Its
-	// error MUST be a *transport.Error. It MAY block for an hour, and ends with ctx.
-	Send(ctx context.Context, s transport.Server, e transport.Envelope, body func(io.Writer) error, beforeDot func(context.Context) error) (transport.Receipt, error)
+	// Send MUST call beforeDot before the final dot, with the recipients the server accepted,
+	// and not send the dot when it fails. Its error MUST be a *transport.Error. It MAY block
+	// for an hour, and ends with ctx.
+	Send(ctx context.Context, s transport.Server, e transport.Envelope, body func(io.Writer) error, beforeDot func(ctx context.Context, accepted []string) error) (transport.Receipt, error)
 }
 
 // Reader reads messages that are answered or forwarded.

@@ -379,8 +379,14 @@ func TestKeep_refuses_whoever_lost_the_claim(t *testing.T) {
 		}
 	}
 	read, err := f.Submission(t.Context(), m.ID)
-	if err != nil || read.Stage != store.StageData || read.Version != m.Version {
+	if err != nil || read.Stage != store.StageData || read.Version != m.Version || read.Marked != nil {
 		t.Errorf("%+v, %v", read, err)
+	}
+	if err := f.MarkSubmission(t.Context(), m.ID, m.Fence, m.Attempt, 1); err != nil {
+		t.Error(err)
+	}
+	if read, err = f.Submission(t.Context(), m.ID); err != nil || len(read.Marked) != 1 || read.Marked[0] != m.To[1] {
+		t.Errorf("%q, %v", read.Marked, err)
 	}
 	// it renews: nobody takes it away by what was read before
 	f.pass(59 * time.Second)
@@ -422,7 +428,7 @@ func TestKeep_refuses_whoever_lost_the_claim(t *testing.T) {
 		t.Error(err)
 	}
 	read, err = f.Submission(t.Context(), m.ID)
-	if err != nil || read.State != store.SubmissionUnknown || read.Reason != store.HeldOutcomeUnknown {
+	if err != nil || read.State != store.SubmissionUnknown || read.Reason != store.HeldOutcomeUnknown || read.Marked != nil {
 		t.Errorf("%+v, %v", read, err)
 	}
 	f.move(read, store.SubmissionSent, store.MoveOps{})

@@ -102,6 +102,7 @@ type Submission struct {
 
 	State  SubmissionState `json:"-"`
 	Stage  string          `json:"-"` // of SubmissionProcessing
+	Marked []string        `json:"-"` // of StageData: whom the server may have taken it for; nil: all of Pending
 	Reason string          `json:"-"` // of SubmissionHeld, SubmissionUnknown: a Held…; of SubmissionFailed as in messageFailed
 	Until  time.Time       `json:"-"` // when a hold is expected to end; zero: not known
 	Holds  int             `json:"holds,omitempty"`
@@ -292,6 +293,9 @@ func readSubmission(id SubmissionID, h map[string]string) (Submission, error) {
 	m.ID, m.Account, m.State, m.Stage, m.Reason = id, AccountID(h["account"]), SubmissionState(h["state"]), h["stage"], h["reason"]
 	m.Until, m.Lease, m.ChargedAt = milli(h["until"]), milli(h["lease"]), milli(h["charged"])
 	m.Attempt, m.Owner, m.Op = atoi(h["attempt"]), h["owner"], h["op"]
+	if m.State == SubmissionProcessing && m.Stage == StageData {
+		m.Marked = marked(h["marked"], m.To)
+	}
 	m.Fence, _ = strconv.ParseUint(h["fence"], 10, 64) // absent: never claimed
 	m.Version, _ = strconv.ParseUint(h["v"], 10, 64)
 	return m, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/events"
@@ -185,10 +186,25 @@ func (s *Store) TellLimit(ctx context.Context, account AccountID, f LimitFact, h
 const limitsFor = 25 * time.Hour
 
 // MarkSubmission records, before the final dot is sent, that the server may have the message
-// from now on. Errors: ErrStale: the claim is no longer ours, and the connection must be
-// dropped without the dot.
-func (s *Store) MarkSubmission(ctx context.Context, id SubmissionID, fence uint64, attempt int) error {
-	return s.keep(ctx, id, fence, attempt, "mark")
+// from now on. accepted are the recipients it is for, as places in To; none: not known, so
+// all that are pending. Errors: ErrStale: the claim is no longer ours, and the connection
+// must be dropped without the dot.
+func (s *Store) MarkSubmission(ctx context.Context, id SubmissionID, fence uint64, attempt int, accepted ...int) error {
+	places := make([]string, len(accepted))
+	for i, n := range accepted {
+		places[i] = strconv.Itoa(n)
+	}
+	return s.keep(ctx, id, fence, attempt, "mark", strings.Join(places, ","))
+}
+
+// marked reads the recipients that a mark names.
+func marked(places string, to []string) (out []string) {
+	for place := range strings.SplitSeq(places, ",") {
+		if n, err := strconv.Atoi(place); err == nil && n >= 0 && n < len(to) {
+			out = append(out, to[n])
+		}
+	}
+	return out
 }
 
 // RenewSubmission prolongs the lease of a claim, by Redis' clock. Errors: ErrStale.
@@ -196,8 +212,9 @@ func (s *Store) RenewSubmission(ctx context.Context, id SubmissionID, fence uint
 	return s.keep(ctx, id, fence, attempt, lease.Milliseconds())
 }
 
-func (s *Store) keep(ctx context.Context, id SubmissionID, fence uint64, attempt int, what any) error {
-	v, err := keepScript.run(ctx, s.rdb, []string{s.k.tag(id.shard())}, string(id), strconv.FormatUint(fence, 10), attempt, what)
+func (s *Store) keep(ctx context.Context, id SubmissionID, fence uint64, attempt int, what ...any) error {
+	args := append([]any{string(id), strconv.FormatUint(fence, 10), attempt}, what...)
+	v, err := keepScript.run(ctx, s.rdb, []string{s.k.tag(id.shard())}, args...)
 	if err == nil && v != int64(1) {
 		err = fmt.Errorf("submission %s, attempt %d: %w", id, attempt, ErrStale)
 	}

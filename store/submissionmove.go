@@ -143,7 +143,7 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 	next.Account, next.Version = was.Account, was.Version+1
 	next.Fence, next.Attempt, next.Owner, next.Lease, next.ChargedAt = was.Fence, was.Attempt, was.Owner, was.Lease, was.ChargedAt
 	if next.State != SubmissionProcessing {
-		next.Stage, next.Lease = "", time.Time{}
+		next.Stage, next.Lease, next.Marked = "", time.Time{}, nil
 	}
 	x, err := json.Marshal(next)
 	if err != nil {
@@ -166,7 +166,7 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 	}
 	t.op("HSET", t.key(row), fields...)
 	if was.State == SubmissionProcessing && next.State != SubmissionProcessing {
-		t.op("HDEL", t.key(row), "lease")
+		t.op("HDEL", t.key(row), "lease", "marked")
 	}
 	t.outboxSets(was, next)
 	if was.counted() != next.counted() {

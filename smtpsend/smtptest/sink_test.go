@@ -40,7 +40,7 @@ func TestServers(t *testing.T) {
 			body := []byte("Subject: x\r\n\r\n.\r\n..a\r\n\r\n\xe9\r\n")
 			for range 2 {
 				_, err := pool.Send(t.Context(), srv, transport.Envelope{From: "a@b.example", To: []string{"c@d.example", "e@f.example"}, Size: int64(len(body)), EightBit: true},
-					func(w io.Writer) error { _, err := w.Write(body); return err }, func(context.Context) error { return nil })
+					func(w io.Writer) error { _, err := w.Write(body); return err }, func(context.Context, []string) error { return nil })
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -24,6 +24,7 @@ type rig struct {
 	server transport.Server
 	body   string
 	marks  int
+	marked []string // by the last of them
 }
 
 // pipes puts both into the bubble the test is in.
@@ -62,8 +63,9 @@ func to(rcpts ...string) transport.Envelope {
 	return transport.Envelope{From: "me@example.org", To: rcpts}
 }
 
-func (r *rig) mark(context.Context) error {
+func (r *rig) mark(_ context.Context, accepted []string) error {
 	r.marks++
+	r.marked = accepted
 	return nil
 }
 

@@ -77,12 +77,12 @@ func NewPool(o Options) *Pool {
 //
 // body writes the message as it is, lines ended by CRLF; it is called at most once, after
 // the server agreed to take it. beforeDot (nil: none) is called when all of the body is on
-// its way and before the final dot is: when it fails, the connection is closed and the
-// server has no message. When ctx ends, the socket is closed.
+// its way and before the final dot is, with the recipients the server accepted: when it
+// fails, the connection is closed and the server has no message. When ctx ends, the socket is closed.
 //
 // A connection that was used before and fails before the server answers MAIL is replaced by
 // a new one, once. The error is an *Error.
-func (p *Pool) Send(ctx context.Context, s Server, env Envelope, body func(io.Writer) error, beforeDot func(context.Context) error) (Receipt, error) {
+func (p *Pool) Send(ctx context.Context, s Server, env Envelope, body func(io.Writer) error, beforeDot func(ctx context.Context, accepted []string) error) (Receipt, error) {
 	if e := env.check(); e != nil {
 		return Receipt{}, e
 	}
@@ -113,7 +113,7 @@ func (p *Pool) Send(ctx context.Context, s Server, env Envelope, body func(io.Wr
 }
 
 // try sends on c and gives it back. again says that c had ended before we knew.
-func (p *Pool) try(ctx context.Context, u *use, c *pooled, env *Envelope, body func(io.Writer) error, mark func(context.Context) error) (r Receipt, e *Error, again bool) {
+func (p *Pool) try(ctx context.Context, u *use, c *pooled, env *Envelope, body func(io.Writer) error, mark func(context.Context, []string) error) (r Receipt, e *Error, again bool) {
 	ended := false
 	defer func() {
 		c.lost = c.lost || !ended // a panic of the caller's

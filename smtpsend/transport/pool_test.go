@@ -24,7 +24,7 @@ func TestMark(t *testing.T) {
 	stop := errors.New("lease lost")
 	t.Run("refused", func(t *testing.T) {
 		inBubble(t, smtptest.FaultOptions{}, transport.Options{}, func(t *testing.T, r *rig) {
-			_, err := r.pool.Send(t.Context(), r.server, to("you@example.net"), say(letter), func(context.Context) error { return stop })
+			_, err := r.pool.Send(t.Context(), r.server, to("you@example.net"), say(letter), func(context.Context, []string) error { return stop })
 			e := failure(t, err)
 			if !errors.Is(err, stop) || e.Phase != transport.PhaseMark || e.Kind != transport.KindLocal || e.Unknown || len(e.Accepted) != 1 {
 				t.Errorf("%+v", e)
@@ -47,7 +47,7 @@ func TestMark(t *testing.T) {
 			return smtptest.Act{}
 		}
 		inBubble(t, smtptest.FaultOptions{Script: script}, transport.Options{}, func(t *testing.T, r *rig) {
-			_, err := r.pool.Send(t.Context(), r.server, to("you@example.net"), say(letter), func(context.Context) error {
+			_, err := r.pool.Send(t.Context(), r.server, to("you@example.net"), say(letter), func(context.Context, []string) error {
 				synctest.Wait()
 				if n := lines.Load(); n != 7 || len(r.fault.Messages()) > 0 {
 					t.Errorf("%d lines had come, %d messages", n, len(r.fault.Messages()))
@@ -62,7 +62,7 @@ func TestMark(t *testing.T) {
 	t.Run("the context ends meanwhile", func(t *testing.T) {
 		inBubble(t, smtptest.FaultOptions{}, transport.Options{}, func(t *testing.T, r *rig) {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			_, err := r.pool.Send(ctx, r.server, to("you@example.net"), say(letter), func(context.Context) error {
+			_, err := r.pool.Send(ctx, r.server, to("you@example.net"), say(letter), func(context.Context, []string) error {
 				cancel(stop)
 				return nil
 			})
@@ -265,7 +265,7 @@ func TestKeys(t *testing.T) {
 			}
 		}
 		// New credentials: the old connection ends, now or after its message.
-		during := func(context.Context) error {
+		during := func(context.Context, []string) error {
 			r.pool.Forget(func(key string) bool { return strings.HasPrefix(key, "jo/") })
 			return nil
 		}

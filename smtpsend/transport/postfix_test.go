@@ -40,7 +40,7 @@ func TestPostfix(t *testing.T) {
 		got, err := pool.Send(ctx, s, env, func(w io.Writer) error {
 			_, err := w.Write(body)
 			return err
-		}, func(context.Context) error { return nil })
+		}, func(context.Context, []string) error { return nil })
 		if err != nil {
 			t.Fatalf("%v\n%s", err, p.Log())
 		}

@@ -401,7 +401,7 @@ func TestRecipients(t *testing.T) {
 					} else if err != nil {
 						t.Fatal(err)
 					}
-					if len(got.Accepted) != tt.accepted || len(refused) != tt.refused || len(got.TooMany) != tt.tooMany {
+					if len(got.Accepted) != tt.accepted || len(refused) != tt.refused || len(got.TooMany) != tt.tooMany || !slices.Equal(r.marked, got.Accepted) {
 						t.Errorf("%+v %+v", got, refused)
 					}
 					for _, f := range refused {

@@ -17,7 +17,7 @@ const earlyTimeout = time.Second
 
 // transact hands one message over. The connection may be used again where c.lost is
 // false. See Pool.Send.
-func (c *conn) transact(ctx context.Context, env *Envelope, body func(io.Writer) error, mark func(context.Context) error) (Receipt, *Error) {
+func (c *conn) transact(ctx context.Context, env *Envelope, body func(io.Writer) error, mark func(context.Context, []string) error) (Receipt, *Error) {
 	c.answered = false
 	began := time.Now()
 	if e := c.able(env); e != nil {
@@ -31,7 +31,7 @@ func (c *conn) transact(ctx context.Context, env *Envelope, body func(io.Writer)
 	rcpts, e := c.envelope(ctx, env)
 	if e == nil {
 		var r reply
-		if r, e = c.data(ctx, body, mark); e == nil {
+		if r, e = c.data(ctx, body, rcpts.accepted, mark); e == nil {
 			return Receipt{
 				Response: r.line(), Code: r.code, Accepted: rcpts.accepted, Refused: rcpts.refused, TooMany: rcpts.tooMany,
 				Secure: c.secure, DSNUnsupported: env.DSN.wanted() && !c.has("DSN"), MaxSize: c.maxSize(), Duration: time.Since(began),
@@ -152,7 +152,7 @@ func tooMany(r reply) bool {
 }
 
 // data sends the body and, once mark agrees, the dot. Its reply is a success.
-func (c *conn) data(ctx context.Context, body func(io.Writer) error, mark func(context.Context) error) (reply, *Error) {
+func (c *conn) data(ctx context.Context, body func(io.Writer) error, accepted []string, mark func(context.Context, []string) error) (reply, *Error) {
 	data := step{PhaseData, "DATA", c.o.Timeouts.Data}
 	r, e := c.command(ctx, data, "DATA")
 	if e != nil {
@@ -167,7 +167,7 @@ func (c *conn) data(ctx context.Context, body func(io.Writer) error, mark func(c
 		return reply{}, e
 	}
 	if mark != nil {
-		if err := mark(ctx); err != nil {
+		if err := mark(ctx, accepted); err != nil {
 			c.close()
 			e := fault(ctx, PhaseMark, "", err)
 			e.Kind, e.Err = KindLocal, err

@@ -2,6 +2,7 @@
 --
 -- KEYS[1] the shard's key prefix, of which all keys are made
 -- ARGV queueId · fence · attempt · "mark", or ms by which the lease is prolonged
+--   with "mark": whom the server accepted ("": not known)
 -- Returns 1, or 0: the claim is no longer ours, or its account, and the row with
 --   it, is gone; nothing was changed.
 --
@@ -11,7 +12,7 @@ local row = P .. 'q:' .. id
 local r = redis.call('HMGET', row, 'state', 'fence', 'attempt')
 if r[1] ~= 'processing' or r[2] ~= ARGV[2] or r[3] ~= ARGV[3] then return 0 end
 if ARGV[4] == 'mark' then
-  redis.call('HSET', row, 'stage', 'data')
+  redis.call('HSET', row, 'stage', 'data', 'marked', ARGV[5])
   return 1
 end
 local time = redis.call('TIME')
