@@ -17,6 +17,7 @@ type ledger struct {
 	silent  map[string]bool // folders that were taken in without telling of each message
 	news    map[string]int  // messageNew by path and Message-ID
 	known   map[string]bool // Message-IDs that were told of; "" where one was told without
+	strange map[uint64]bool // seqs of messages that came back and of which was never told
 	count   map[events.Type]int
 }
 
@@ -28,11 +29,12 @@ type told struct{ id, flags, labels string }
 func (d *den) ledger() (*ledger, error) {
 	l := &ledger{
 		folders: map[string]map[uint32]told{}, silent: map[string]bool{}, news: map[string]int{},
-		known: map[string]bool{}, count: map[events.Type]int{},
+		known: map[string]bool{}, strange: map[uint64]bool{}, count: map[events.Type]int{},
 	}
 	ids := map[events.ID]bool{}
 	renamed, silenced := map[string]map[uint32]told{}, map[string]bool{}
 	missing := map[string]map[uint32]bool{} // told of by messageMissing alone
+	ever := map[string]map[uint32]bool{}    // told of in whatever way, UIDs that are gone included
 	seq := uint64(0)
 	for e, err := range d.st.Journal(d.t.Context(), denAccount, 0) {
 		if err != nil {
@@ -54,6 +56,7 @@ func (d *den) ledger() (*ledger, error) {
 			PreviousPath       string
 			Flags, Labels      []string
 			MessageID, Subject string
+			Origin             events.Origin
 			Related            *struct{ Path string }
 			Previous           struct {
 				Path string
@@ -63,6 +66,9 @@ func (d *den) ledger() (*ledger, error) {
 		}
 		if err := json.Unmarshal(e.Data.(events.Raw), &p); err != nil {
 			return nil, err
+		}
+		if ever[e.Path] == nil {
+			ever[e.Path] = map[uint32]bool{}
 		}
 		folder := l.folders[e.Path]
 		_, there := folder[p.UID]
@@ -74,10 +80,11 @@ func (d *den) ledger() (*ledger, error) {
 			l.silent["*"] = true
 		case events.MailboxNewType:
 			l.folders[e.Path] = map[uint32]told{}
+			ever[e.Path] = map[uint32]bool{}
 			if p.Related != nil {
 				l.folders[e.Path] = renamed[p.Related.Path]
 				l.silent[e.Path] = silenced[p.Related.Path]
-				missing[e.Path] = missing[p.Related.Path]
+				missing[e.Path], ever[e.Path] = missing[p.Related.Path], ever[p.Related.Path]
 			}
 		case events.MailboxDeletedType:
 			renamed[e.Path], silenced[e.Path] = folder, l.silent[e.Path]
@@ -89,6 +96,9 @@ func (d *den) ledger() (*ledger, error) {
 			if there {
 				return nil, fmt.Errorf("seq %d: UID %d of %s is new twice", e.Seq, p.UID, e.Path)
 			}
+			if p.Origin == events.OriginReappeared && !ever[e.Path][p.UID] && p.UID > d.early[e.Path] && !l.silent[e.Path] && !l.silent["*"] {
+				l.strange[e.Seq] = true
+			}
 			if folder == nil && !l.silent["*"] {
 				return nil, fmt.Errorf("seq %d: a message in %s, which was not told of", e.Seq, e.Path)
 			}
@@ -97,6 +107,7 @@ func (d *den) ledger() (*ledger, error) {
 				l.folders[e.Path], l.silent[e.Path] = folder, true
 			}
 			folder[p.UID] = told{p.Subject, strings.Join(p.Flags, " "), strings.Join(p.Labels, " ")}
+			ever[e.Path][p.UID] = true
 			l.news[e.Path+" "+p.Subject]++
 			l.known[strings.Trim(p.MessageID, "<>")] = true // the subject may not be readable
 		case events.MessageMovedType:
@@ -104,18 +115,19 @@ func (d *den) ledger() (*ledger, error) {
 			if there || !ok && !l.silent[p.Previous.Path] && !l.silent["*"] && p.Previous.UID > d.early[p.Previous.Path] {
 				return nil, fmt.Errorf("seq %d: UID %d of %s moved from %+v", e.Seq, p.UID, e.Path, p.Previous)
 			}
+			ever[e.Path][p.UID] = true
 			delete(l.folders[p.Previous.Path], p.Previous.UID)
 			folder[p.UID] = told{from.id, strings.Join(p.Flags, " "), strings.Join(p.Labels, " ")}
 		case events.MailboxRenamedType:
 			l.folders[e.Path], l.silent[e.Path] = l.folders[p.PreviousPath], l.silent[p.PreviousPath]
-			missing[e.Path] = missing[p.PreviousPath]
+			missing[e.Path], ever[e.Path] = missing[p.PreviousPath], ever[p.PreviousPath]
 			delete(l.folders, p.PreviousPath)
 			delete(l.silent, p.PreviousPath)
 		case events.MessageMissingType:
 			if missing[e.Path] == nil {
 				missing[e.Path] = map[uint32]bool{}
 			}
-			missing[e.Path][p.UID] = true
+			missing[e.Path][p.UID], ever[e.Path][p.UID] = true, true
 		case events.MessageUpdatedType, events.MessageDeletedType:
 			// What was there before the account may go before it could be announced.
 			early := p.UID <= d.early[e.Path] || missing[e.Path][p.UID]

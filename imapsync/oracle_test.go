@@ -227,7 +227,7 @@ func (w *world) wrong(format string, args ...any) {
 }
 
 // look holds what was said since against what is there now: a message of which it was
-// said that it is gone must not be there, and state and events tell one story.
+// said that it is gone must not be there, and one that was announced must have been.
 func (w *world) look() {
 	for e, err := range w.st.Journal(w.t.Context(), denAccount, w.seen) {
 		if err != nil {
@@ -235,15 +235,27 @@ func (w *world) look() {
 		}
 		w.seen = e.Seq
 		w.logf("event %d %s %s %s", e.Seq, e.Type, e.Path, e.Data)
-		if e.Type != events.MessageDeletedType || w.moved[e.Path] {
+		if e.Type != events.MessageDeletedType && e.Type != events.MessageNewType || w.moved[e.Path] {
 			continue
 		}
-		var p struct{ UID uint32 }
+		var p struct {
+			UID    uint32
+			Origin events.Origin
+		}
 		if err := json.Unmarshal(e.Data.(events.Raw), &p); err != nil {
 			w.wrong("%v", err)
 		}
-		if _, there := w.truth()[e.Path].Messages[p.UID]; there {
+		folder, ok := w.truth()[e.Path]
+		_, there := folder.Messages[p.UID]
+		switch gone := e.Type == events.MessageDeletedType; {
+		case gone && there:
 			w.wrong("seq %d: UID %d of %s was said to be gone, and is there", e.Seq, p.UID, e.Path)
+		case !gone && ok && p.UID >= folder.UIDNext:
+			w.wrong("seq %d: UID %d of %s was announced, and never was there", e.Seq, p.UID, e.Path)
+		case p.Origin == events.OriginReappeared && !w.everLied:
+			if l, err := w.ledger(); err != nil || l.strange[e.Seq] {
+				w.wrong("seq %d: UID %d of %s came back, and never was there (%v)", e.Seq, p.UID, e.Path, err)
+			}
 		}
 	}
 }

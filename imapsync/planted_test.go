@@ -58,16 +58,22 @@ func (s tooFar) Commit(ctx context.Context, l store.Lease, c store.Change) (stor
 	return s.Store.Commit(ctx, l, c)
 }
 
-// starred takes the newest message, which `n:*` always brings, for one that was asked for.
+// starred takes the newest message, which `n:*` always brings, for the one that was asked
+// for.
 type starred struct{ Session }
 
 func (s *starred) Messages(ctx context.Context, set imap.UIDSet) ([]Message, error) {
 	msgs, err := s.Session.Messages(ctx, set)
-	if err == nil && len(msgs) == 0 && s.Exists() > 0 {
-		all, err := s.UIDs(ctx, 1, 0)
-		if err == nil && len(all.UIDs) > 0 {
-			return s.Session.Messages(ctx, uidSet(all.UIDs[len(all.UIDs)-1:]))
-		}
+	if err != nil || len(msgs) > 0 || s.Exists() == 0 {
+		return msgs, err
+	}
+	all, err := s.UIDs(ctx, 1, 0)
+	if err != nil || len(all.UIDs) == 0 {
+		return nil, err
+	}
+	msgs, err = s.Session.Messages(ctx, uidSet(all.UIDs[len(all.UIDs)-1:]))
+	for i := range msgs {
+		msgs[i].UID = uint32(set[0].Start)
 	}
 	return msgs, err
 }
