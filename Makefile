@@ -21,7 +21,7 @@ run: build ## serve with a durable store; ARGS="--listen …" adds flags
 demo: build ## everything in one process, nothing kept
 	$(BIN) demo $(ARGS)
 
-test: ## all tests with the race detector, and what was skipped
+test: ## all tests with the race detector, drawn histories without it, and what was skipped
 	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd postfix=postfix python3=python3
 	@.ci/peers.sh
 	@.ci/test.sh

@@ -15,8 +15,8 @@ function plain(s) {
 	action = field("Action"); pkg = field("Package"); test = field("Test"); key = pkg " " test
 	if (action == "build-output") printf "%s", plain(field("Output"))
 	else if (action == "output") text[key] = text[key] plain(field("Output"))
-	else if (action == "pass" && test != "") passed++
-	else if (action == "skip" && test != "") { skipped[++skips] = key }
+	else if (action == "pass" && test != "") { passed++; ran[key] = 1 }
+	else if (action == "skip" && test != "") { skipped[++skips] = key; why[key] = text[key] }
 	else if (action == "fail") {
 		failed++
 		printf "%s", text[key]
@@ -27,10 +27,12 @@ function plain(s) {
 	if (action == "pass") delete text[key]
 }
 END {
-	printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skips
-	for (i = 1; i <= skips; i++) {
-		reason = text[skipped[i]]
+	for (i = 1; i <= skips; i++)
+		if (!(skipped[i] in ran)) still[++left] = skipped[i] # what a later run did not do
+	printf "\n%d passed, %d failed, %d skipped\n", passed, failed, left
+	for (i = 1; i <= left; i++) {
+		reason = why[still[i]]
 		gsub(/=== [A-Z]+ +[^\n]*\n/, "", reason); gsub(/--- SKIP:[^\n]*\n/, "", reason); gsub(/\n/, " ", reason); gsub(/  +/, " ", reason)
-		printf "skipped: %s:%s\n", skipped[i], reason
+		printf "skipped: %s:%s\n", still[i], reason
 	}
 }
