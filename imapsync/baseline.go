@@ -40,11 +40,11 @@ func (s *step) firstLook(ctx context.Context) error {
 		first = *m.Baseline
 	}
 	top := s.sel.UIDNext
-	s.disagreed(proof != proofAbsent)
-	if n := len(uids); n > 0 && (top == 0 || m.Short) {
-		top = uids[n-1] + 1 // what does not show itself yet may be above
-	} else if m.Short {
-		top = 1
+	if s.disagreed(proof != proofAbsent); m.Short {
+		top = 0 // what does not show itself yet may be above what does
+	}
+	if n := len(uids); top == 0 && n > 0 {
+		top = uids[n-1] + 1
 	}
 	top = max(top, 1)
 	i, _ := slices.BinarySearch(uids, top)

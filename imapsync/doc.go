@@ -67,6 +67,8 @@
 //   - A deletion needs the number of messages that are left to be that of EXISTS, after
 //     what the server said vanished, or in a complete list of UIDs; a mass deletion needs
 //     such a list half a minute later, on a folder opened anew.
+//   - That the number is right proves nothing while messages are counted that cannot be had,
+//     or where UIDs were assigned that did not come: the folder is listed.
 //   - What the server names and does not hand out is waited for and said, never skipped.
 //   - One folder that refuses, one message that cannot be fetched, costs neither the
 //     other messages nor the session.
