@@ -144,6 +144,7 @@ func lost(phase transport.Phase) error {
 type house struct {
 	t     testing.TB
 	rdb   redis.UniversalClient
+	redis *miniredis.Miniredis
 	store *store.Store
 	sink  *sink
 	opts  smtpsend.Options
@@ -253,6 +254,32 @@ func field(e events.Event, name string) string {
 	return fmt.Sprint(m[name])
 }
 
+// recipients are those of an event's envelope.
+func recipients(t *testing.T, e events.Event) []string {
+	t.Helper()
+	var d events.Delivery
+	if err := json.Unmarshal(e.Data.(events.Raw), &d); err != nil {
+		t.Fatal(err)
+	}
+	return d.Envelope.To
+}
+
+// keys are what Redis holds of submissions, but for what is kept for reports and counts.
+func (h *house) keys() (out []string) {
+	h.t.Helper()
+	all, err := h.rdb.Keys(h.t.Context(), "*").Result()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, k := range all {
+		if strings.Contains(k, "outbox") && !strings.Contains(k, ":log:") && !strings.Contains(k, ":limits") || strings.Contains(k, ":q:") {
+			out = append(out, k)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 func (h *house) inspector() *asynq.Inspector { return asynq.NewInspectorFromRedisClient(h.rdb) }
 
 // eagerConn never blocks a writer: two ends of a pipe that write at once would wait for
@@ -323,7 +350,7 @@ func bubble(t *testing.T, f func(t *testing.T, h *house), change ...func(*smtpse
 		})
 		defer func() { _ = rdb.Close() }()
 		k := &sink{}
-		h := &house{t: t, rdb: rdb, store: storetest.On(t, rdb), sink: k}
+		h := &house{t: t, rdb: rdb, redis: m, store: storetest.On(t, rdb), sink: k}
 		h.opts = smtpsend.Options{
 			Store: h.store, Redis: rdb, Transport: k, Instance: "one", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 			// Slow polls: a bubble pays for each of them in real time.
