@@ -38,6 +38,7 @@ const (
 	GatewayNotFound       Code = "GatewayNotFound"
 	SubmissionNotFound    Code = "SubmissionNotFound"
 	ReferenceNotFound     Code = "ReferenceNotFound"
+	AttachmentNotFound    Code = "AttachmentNotFound"
 	MethodNotAllowed      Code = "MethodNotAllowed"
 	AccountAlreadyExists  Code = "AccountAlreadyExists"
 	GatewayAlreadyExists  Code = "GatewayAlreadyExists"
@@ -88,6 +89,7 @@ var codes = map[Code]struct {
 	TokenNotFound:         {404, "Token not found", "No token has this id.", 0},
 	GatewayNotFound:       {404, "Gateway not found", "No gateway has this id.", 0},
 	SubmissionNotFound:    {404, "Submission not found", "No submission has this queueId, or it ended long ago, or its message is no longer kept.", 0},
+	AttachmentNotFound:    {404, "Attachment not found", "The attachment that is to go along is not in the mailbox (any more).", 0},
 	ReferenceNotFound:     {404, "Reference not found", "The message that is answered or forwarded is not in the mailbox. ignoreMissing sends without it.", 0},
 	MethodNotAllowed:      {405, "Method not allowed", "The path exists and takes other methods; Allow names them.", 0},
 	AccountAlreadyExists:  {409, "Account already exists", "If-None-Match: * was sent and the id is taken.", 0},

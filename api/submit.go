@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -117,6 +118,10 @@ func (s *Server) submit(ctx context.Context, in *submitIn) (*submitted, error) {
 func ofSubmission(id store.AccountID, err error) error {
 	if refusal, ok := errors.AsType[*compose.Error](err); ok {
 		return ofMessage(refusal)
+	}
+	if a, ok := errors.AsType[*smtpsend.AttachedError](err); ok && errors.Is(err, smtpsend.ErrNoMessage) {
+		at := "body.attachments[" + strconv.Itoa(a.At) + "].reference"
+		return refused(AttachmentNotFound, Fault{at, string(AttachmentNotFound), "no such attachment"}).because(err)
 	}
 	switch {
 	case errors.Is(err, smtpsend.ErrNoServer):

@@ -129,6 +129,11 @@ func TestSubmitFields(t *testing.T) {
 	if r := engine.asked[1]; string(r.Message.Raw) != "ABC" || r.Preset != "code" || !r.DryRun || r.Message.Envelope != nil {
 		t.Errorf("raw: %+v", r)
 	}
+	f.call(200, "POST", submitPath, `{"to":{"address":"a@x.example"},"attachments":[{"content":""},{"reference":"AAAC","cid":"c"}]}`)
+	if r := engine.asked[3]; len(r.Attached) != 1 || r.Attached[0] != (smtpsend.Attached{At: 1, ID: "AAAC"}) || !r.Message.Attachments[1].Inline {
+		t.Errorf("of the mailbox: %+v", r)
+	}
+	f.call(400, "POST", submitPath, `{"to":{"address":"a@x.example"},"attachments":[{"content":"","reference":"AAAC"}]}`)
 	if e := engine.asked[2].Message.Envelope; e == nil || e.From != "jo@example.com" || strings.Join(e.To, " ") != "a@x.example b@x.example" {
 		t.Errorf("envelope: %+v", e)
 	}
@@ -228,10 +233,6 @@ func TestSubmitLater(t *testing.T) {
 		if e := got["errors"].([]any)[0].(map[string]any); e["code"] != "FieldNotSupported" || e["location"] != "body."+field {
 			t.Errorf("%s: %v", field, got)
 		}
-	}
-	got := f.call(400, "POST", submitPath, `{"to":{"address":"a@x.example"},"attachments":[{"reference":"x"}]}`)
-	if e := got["errors"].([]any)[0].(map[string]any); e["code"] != "FieldNotSupported" {
-		t.Errorf("attachment by reference: %v", got)
 	}
 }
 
@@ -365,6 +366,8 @@ func TestSubmitErrors(t *testing.T) {
 		{smtpsend.ErrNoServer, 409, "SMTPUnavailable"},
 		{smtpsend.ErrNoGateway, 404, "GatewayNotFound"},
 		{smtpsend.ErrNoReference, 404, "ReferenceNotFound"},
+		{&smtpsend.AttachedError{At: 1, Err: smtpsend.ErrNoMessage}, 404, "AttachmentNotFound"},
+		{&smtpsend.AttachedError{At: 1, Err: smtpsend.ErrMailbox}, 503, "MailServerUnavailable"},
 		{smtpsend.ErrMailbox, 503, "MailServerUnavailable"},
 		{smtpsend.ErrRetry, 400, "ValidationFailed"},
 		{smtpsend.ErrTooLarge, 413, "MessageTooLarge"},

@@ -80,7 +80,8 @@ type attachmentIn struct {
 	Disposition Opt[string] `json:"contentDisposition,omitempty" enum:"attachment,inline" doc:"default inline where there is a cid, else attachment"`
 	CID         Opt[string] `json:"cid,omitempty" doc:"content id that the HTML names it by, with or without angle brackets"`
 	ContentID   Opt[string] `json:"contentId,omitempty" doc:"another name of cid"`
-	Content     Opt[string] `json:"content,omitempty" doc:"base64"`
+	Content     Opt[string] `json:"content,omitempty" doc:"base64; this or reference"`
+	Reference   Opt[string] `json:"reference,omitempty" maxLength:"1024" doc:"our id of an attachment in this account's mailbox, which is read from there"`
 	Encoding    Opt[string] `json:"encoding,omitempty" enum:"base64"`
 }
 
@@ -211,6 +212,11 @@ func (b submitBody) request(account store.AccountID, now time.Time, texts func(s
 			r.Reference.Action = compose.Reply
 		}
 	}
+	for i, a := range b.Attachments.Value {
+		if id := a.Reference.Value; id != "" {
+			r.Attached = append(r.Attached, smtpsend.Attached{At: i, ID: id})
+		}
+	}
 	if b.DSN.Set && !b.DSN.Null {
 		r.DSN = b.DSN.Value.dsn(fault)
 	}
@@ -255,9 +261,15 @@ func (b submitBody) message(texts func(string) ([]byte, bool), fault func(at, co
 	for i, a := range b.Attachments.Value {
 		at := "body.attachments[" + strconv.Itoa(i) + "]"
 		octets, ok := texts(a.Content.Value)
+		referred := a.Reference.Set && !a.Reference.Null
 		switch {
+		case referred && a.Content.Set && !a.Content.Null:
+			fault(at+".reference", "ConflictingFields", "has no place beside content: give one of them")
+		case referred && a.Reference.Value == "":
+			fault(at+".reference", "Invalid", "must not be empty")
+		case referred:
 		case !a.Content.Set || a.Content.Null:
-			fault(at+".content", "Required", "is required")
+			fault(at+".content", "Required", "is required, or a reference")
 		case !ok:
 			fault(at+".content", "Base64Invalid", "must be base64")
 		}

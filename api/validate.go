@@ -21,7 +21,7 @@ var later = map[string]bool{
 	"oauth2": true, "proxy": true, "imapIndexer": true, "expectedEmail": true, "resyncDelay": true, "useAuthServer": true,
 	"trackOpens": true, "trackClicks": true, "reason": true, "limits": true, "ip": true,
 	"trackingEnabled": true, "listId": true, "previewText": true, "baseUrl": true, "template": true, "render": true, "mailMerge": true,
-	"localAddress": true, "reference": true, "notifyRefusalAsBounce": true,
+	"localAddress": true, "notifyRefusalAsBounce": true,
 }
 
 // checker compares a body that parseJSON read with the schema of its route. It stands

@@ -1,6 +1,7 @@
 package smtpsend_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -81,6 +82,19 @@ func (m *mailbox) Original(context.Context, store.AccountID, string) (compose.Or
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return compose.Original{}, m.err
+}
+
+// Attachment knows one, "known".
+func (m *mailbox) Attachment(_ context.Context, _ store.AccountID, id string) (compose.Attachment, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil || id != "known" {
+		return compose.Attachment{}, cmp.Or(m.err, smtpsend.ErrNoMessage)
+	}
+	return compose.Attachment{
+		Filename: "there.pdf", ContentType: "application/pdf", Size: -1,
+		Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("of the mailbox")), nil },
+	}, nil
 }
 
 // withMailbox is a bubble whose account has one; its submission server is at host.
@@ -296,4 +310,30 @@ func TestUnknown_is_kept(t *testing.T) {
 			t.Errorf("%s, flag %q %q", row.State, row.FlagState, row.FlagError)
 		}
 	}, slowly)
+}
+
+// An attachment of the mailbox goes along, under the name it was given or has there.
+func TestSubmit_attachment_of_the_mailbox(t *testing.T) {
+	withMailbox(t, "mail.example.com", func(t *testing.T, h *house, box *mailbox) {
+		r := request("ada", "bob@example.net")
+		r.Message.Attachments = []compose.Attachment{{}, {Filename: "mine.pdf"}}
+		r.Attached = []smtpsend.Attached{{At: 0, ID: "known"}, {At: 1, ID: "known"}}
+		h.submit(r)
+		time.Sleep(5 * time.Second)
+		body := h.sink.taken()[0].body
+		for _, want := range []string{"there.pdf", "mine.pdf", "application/pdf", "b2YgdGhlIG1haWxib3g="} {
+			if !strings.Contains(body, want) {
+				t.Errorf("%q is missing:\n%s", want, body)
+			}
+		}
+		r.Attached[1].ID = "unknown"
+		_, err := h.Queue.Submit(t.Context(), r)
+		if e, ok := errors.AsType[*smtpsend.AttachedError](err); !ok || e.At != 1 || !errors.Is(err, smtpsend.ErrNoMessage) {
+			t.Error(err)
+		}
+		box.fail(errors.New("down"))
+		if _, err := h.Queue.Submit(t.Context(), r); !errors.Is(err, smtpsend.ErrMailbox) {
+			t.Error(err)
+		}
+	})
 }

@@ -2,10 +2,12 @@ package smtpsend
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/smtpsend/compose"
@@ -17,6 +19,7 @@ type Request struct {
 	Account   store.AccountID
 	Source    string          // "api" (also ""), "draft" or "mailMerge"
 	Message   compose.Message // From without an address is the account's
+	Attached  []Attached      // of Message.Attachments, those that are in the mailbox
 	Reference *Reference
 
 	SendAt       time.Time // zero, or past: now
@@ -39,6 +42,25 @@ type Request struct {
 	IdempotencyKey string
 	Fingerprint    [32]byte // SHA-256 of the request, with IdempotencyKey
 }
+
+// Attached says that the attachment At is one of a message in the mailbox: it is read from
+// there, and has the name and the type that it has there where it was given none.
+type Attached struct {
+	At int
+	ID string // as events tell it
+}
+
+// AttachedError is an Attached that could not be had: ErrNoMessage, or ErrMailbox.
+type AttachedError struct {
+	At  int
+	Err error
+}
+
+// Error implements error.
+func (e *AttachedError) Error() string { return fmt.Sprintf("attachment %d: %v", e.At, e.Err) }
+
+// Unwrap gives the cause.
+func (e *AttachedError) Unwrap() error { return e.Err }
 
 // Reference is the message of the mailbox that one answers or forwards.
 type Reference struct {
@@ -127,6 +149,9 @@ func (q *Queue) Submit(ctx context.Context, r Request) (Result, error) {
 	}
 	if msg.Date.IsZero() {
 		msg.Date = dateOf(r, account, set, now)
+	}
+	if msg.Attachments, err = q.attached(ctx, r); err != nil {
+		return Result{}, err
 	}
 	if r.Reference != nil {
 		if out.Reference, err = q.refer(ctx, r, account, set, &msg, &row); err != nil {
@@ -297,6 +322,28 @@ func (q *Queue) original(ctx context.Context, account store.AccountID, message s
 		return o, errors.New("this process reads no mailboxes")
 	}
 	return q.reader.Original(ctx, account, message)
+}
+
+// attached are the attachments of a request, with those of the mailbox found there. They are
+// read when the message is written.
+func (q *Queue) attached(ctx context.Context, r Request) ([]compose.Attachment, error) {
+	list := slices.Clone(r.Message.Attachments)
+	for _, a := range r.Attached {
+		if q.reader == nil {
+			return nil, &AttachedError{a.At, ErrMailbox}
+		}
+		found, err := q.reader.Attachment(ctx, r.Account, a.ID)
+		switch {
+		case errors.Is(err, ErrNoMessage), errors.Is(err, store.ErrNotFound):
+			return nil, &AttachedError{a.At, errors.Join(ErrNoMessage, err)}
+		case err != nil:
+			return nil, &AttachedError{a.At, errors.Join(ErrMailbox, err)}
+		}
+		to := &list[a.At]
+		to.Filename, to.ContentType = cmp.Or(to.Filename, found.Filename), cmp.Or(to.ContentType, found.ContentType)
+		to.Size, to.Open = found.Size, found.Open
+	}
+	return list, nil
 }
 
 // Cancel ends a submission that waits; one that was cancelled stays so. It and the methods

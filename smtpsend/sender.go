@@ -62,12 +62,14 @@ type Transport interface {
 	Send(ctx context.Context, s transport.Server, e transport.Envelope, body func(io.Writer) error, beforeDot func(ctx context.Context, accepted []string) error) (transport.Receipt, error)
 }
 
-// Reader reads messages that are answered or forwarded.
+// Reader reads messages that are answered or forwarded, and attachments.
 type Reader interface {
 	// Original reads a message by our id of it. Errors: ErrNoMessage; any other means that
 	// the mailbox could not be read now. It MAY block for 20 s. Attachments of what it
 	// answers are read under ctx too, later.
 	Original(ctx context.Context, account store.AccountID, message string) (compose.Original, error)
+	// Attachment finds an attachment by our id of it, likewise.
+	Attachment(ctx context.Context, account store.AccountID, id string) (compose.Attachment, error)
 }
 
 // Mailbox changes the mailbox of an account for us. A folder is named by its path or its

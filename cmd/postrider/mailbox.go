@@ -36,7 +36,7 @@ func attachment(ctx context.Context, a *imapsync.Attached) compose.Attachment {
 	}
 }
 
-// Attachment implements api.Attachments.
+// Attachment implements smtpsend.Reader.
 func (m mailbox) Attachment(ctx context.Context, account store.AccountID, id string) (compose.Attachment, error) {
 	a, err := m.actor.Attached(ctx, account, id)
 	if err != nil {
