@@ -116,6 +116,7 @@ func (m moment) retry(row store.Submission) (*step, error) {
 func (s *step) fresh() {
 	r := &s.row
 	r.Charged, r.Crashes, r.SendAt = 0, 0, s.now // its time begins anew
+	r.Rounds++
 	r.Rejected = slices.DeleteFunc(r.Rejected, func(x store.Refusal) bool { return slices.Contains(r.Pending, x.Recipient) })
 }
 

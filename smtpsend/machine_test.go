@@ -303,6 +303,19 @@ func TestMachine_late_truth(t *testing.T) {
 	}
 }
 
+// What is given up twice for one reason, without an attempt in between, is told of twice.
+func TestMachine_expires_again(t *testing.T) {
+	first := at(noon).expire(queued())
+	again, err := at(noon).retry(first.row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := at(noon).expire(again.row)
+	if first.events[0].ID == second.events[0].ID || second.row.State != store.SubmissionFailed {
+		t.Errorf("%s twice", first.events[0].ID)
+	}
+}
+
 func TestDeeds(t *testing.T) {
 	states := []store.SubmissionState{
 		store.SubmissionScheduled, store.SubmissionQueued, store.SubmissionProcessing, store.SubmissionHeld,

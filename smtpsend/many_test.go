@@ -128,6 +128,34 @@ func TestMany_late_reply(t *testing.T) {
 	}
 }
 
+// No reply to the dot is an unknown outcome, whatever the error was; it is told of once,
+// whoever found it.
+func TestMany_claim_lost_behind_the_dot(t *testing.T) {
+	for _, found := range []bool{false, true} {
+		bubble(t, func(t *testing.T, h *house) {
+			var id store.SubmissionID
+			h.sink.set(func(x *tx) error {
+				if err := x.mark(); err != nil {
+					return err
+				}
+				if was := h.row(id); found {
+					next, e := was.Hold(store.HeldOutcomeUnknown, time.Time{}, was.Attempt)
+					if _, err := h.store.MoveSubmission(t.Context(), was, next, []events.Event{e}, store.MoveOps{}); err != nil {
+						t.Error(err)
+					}
+				}
+				return &transport.Error{Phase: transport.PhaseDot, Kind: transport.KindSocket, Unknown: true, Accepted: x.env.To, Err: store.ErrStale}
+			})
+			h.account("ada")
+			id = h.submit(request("ada", "bob@example.net"))
+			time.Sleep(5 * time.Second)
+			if row := h.row(id); row.State != store.SubmissionUnknown || !slices.Equal(h.told("ada"), []string{"messageQueued", "messageHeld"}) {
+				t.Errorf("%s, told %v", row.State, h.told("ada"))
+			}
+		})
+	}
+}
+
 // Recipients behind those of the first transaction do not wait for them.
 func TestMany_first_are_put_off(t *testing.T) {
 	bubble(t, func(t *testing.T, h *house) {

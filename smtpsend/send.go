@@ -32,7 +32,8 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 		rec, err = r.transact(w, row, env)
 	}
 	took := time.Since(begun)
-	if errors.Is(err, errLeaseLost) || errors.Is(err, store.ErrStale) {
+	e, _ := errors.AsType[*transport.Error](err)
+	if (errors.Is(err, errLeaseLost) || errors.Is(err, store.ErrStale)) && (e == nil || !e.Unknown) {
 		r.m.leaseLost.Inc()
 		r.log.InfoContext(ctx, "claim lost, nothing was sent", "account", row.Account, "submission", row.ID, "attempt", row.Attempt)
 		return r.store.Submission(ctx, row.ID) // whoever took it goes on
@@ -178,7 +179,7 @@ func (r *run) settled(was store.Submission, s *step, probe bool, judge func(stor
 		if err := again(ctx, func(ctx context.Context) (err error) { was, err = r.store.Submission(ctx, was.ID); return err }); err != nil {
 			return store.Submission{}, err
 		}
-		late := was.State == store.SubmissionUnknown || was.Waiting() && len(s.sentTo) > 0
+		late := was.State == store.SubmissionUnknown && s.row.State != was.State || was.Waiting() && len(s.sentTo) > 0
 		if !late || was.Attempt != claimed.Attempt || was.ConfirmedBy != claimed.ConfirmedBy {
 			r.log.WarnContext(ctx, "outcome not recorded, the submission went on", "account", was.Account, "submission", was.ID, "attempt", claimed.Attempt, "state", was.State)
 			r.m.unrecorded.Inc()

@@ -342,6 +342,21 @@ func TestSentLog(t *testing.T) {
 	}
 }
 
+// A message that was sent to some, later to others, was sent to all of them.
+func TestSentLog_several_transactions(t *testing.T) {
+	f := clockedSender(t)
+	f.accept()
+	for i, to := range []string{"ada@example.net", "bob@example.net", "bob@example.net"} {
+		log := &store.SentLog{MessageIDs: []string{"<of.7@example.com>"}, Recipients: []string{to}, At: f.now}
+		f.move(f.claim().Submission, store.SubmissionQueued, store.MoveOps{SentLog: log})
+		e, err := f.SentMessage(t.Context(), f.a.ID, "<of.7@example.com>")
+		if err != nil || !e.At.Equal(f.now) || !f.WasSentTo(e, "ada@example.net") || f.WasSentTo(e, "bob@example.net") != (i > 0) {
+			t.Errorf("transaction %d: %+v, %v", i+1, e, err)
+		}
+		f.pass(8 * 24 * time.Hour) // another week's table
+	}
+}
+
 // Any command of a submission's life may fail, before or after its effect: repeated, it is
 // one submission, claimed and sent once.
 func TestFault_submission(t *testing.T) {

@@ -51,18 +51,34 @@ func (k keys) sentWeeks(id AccountID, now time.Time, kept time.Duration) (out []
 	return out
 }
 
-func (t *tx) sentLog(l SentLog, id SubmissionID, kept time.Duration) {
-	r := sentRecord{ID: id, At: l.At.UnixMilli()}
+// sentLog adds what a transaction of a submission sent. What the ones before it sent is
+// read and kept: the guard of the submission's version sees to it that none comes between.
+func (t *tx) sentLog(ctx context.Context, l SentLog, m Submission, kept time.Duration) error {
+	var marks []string
 	for _, addr := range l.Recipients[:min(len(l.Recipients), sentLogMost)] {
-		r.Recipients = append(r.Recipients, t.s.recipientMarks(t.id, addr)[0])
+		marks = append(marks, t.s.recipientMarks(t.id, addr)[0])
 	}
 	key := t.key(t.s.k.sentWeek(t.id, l.At))
 	for _, mid := range l.MessageIDs {
-		if mid != "" {
-			t.op("HSET", key, events.Digest(mid), t.json(r))
+		if mid == "" {
+			continue
 		}
+		r := sentRecord{ID: m.ID, At: l.At.UnixMilli(), Recipients: marks}
+		if m.Attempt > 1 {
+			e, err := t.s.SentMessage(ctx, t.id, mid)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			if e.ID == m.ID {
+				added := slices.DeleteFunc(slices.Clone(marks), func(mark string) bool { return slices.Contains(e.recipients, mark) })
+				r.Recipients = slices.Concat(e.recipients, added)
+				r.Recipients = r.Recipients[:min(len(r.Recipients), sentLogMost)]
+			}
+		}
+		t.op("HSET", key, events.Digest(mid), t.json(r))
 	}
 	t.op("PEXPIRE", key, (kept + week).Milliseconds())
+	return nil
 }
 
 func (s *Store) recipientMarks(account AccountID, address string) []string {

@@ -129,6 +129,7 @@ type Submission struct {
 	Preset   string          `json:"preset,omitempty"`
 	Delays   []time.Duration `json:"delays,omitempty"`
 	Crashes  int             `json:"crashes,omitempty"` // attempts that ended with their process
+	Rounds   int             `json:"rounds,omitempty"`  // budgets given anew by hand
 
 	Size       int64  `json:"size"` // of the body in bytes, given at acceptance
 	Pieces     int    `json:"pieces"`
@@ -237,7 +238,7 @@ func (m *Submission) Delivery(to []string) events.Delivery {
 }
 
 // Event makes an event about the submission as it is, with the id that events.md section 3
-// derives from it: of a hold by Holds, of what an attempt did by Attempt.
+// derives from it: of a hold by Holds, of what an attempt did by Attempt, of a failure by Rounds too.
 func (m *Submission) Event(p events.Payload) events.Event {
 	key := []string{string(m.ID), strconv.Itoa(m.Attempt)}
 	switch p := p.(type) {
@@ -245,6 +246,9 @@ func (m *Submission) Event(p events.Payload) events.Event {
 		key[1] = "0"
 	case events.MessageFailed:
 		key = append(key, p.Reason)
+		if m.Rounds > 0 { // it may be given up again for the same reason, without an attempt
+			key = append(key, strconv.Itoa(m.Rounds))
+		}
 	case events.MessageHeld:
 		key[1] = strconv.Itoa(m.Holds)
 	}

@@ -100,7 +100,9 @@ func (s *Store) MoveSubmissions(ctx context.Context, moves []Move, ops MoveOps) 
 		if err != nil {
 			return nil, err
 		}
-		tx.sentLog(*ops.SentLog, moves[0].Was.ID, set.sentLogFor())
+		if err := tx.sentLog(ctx, *ops.SentLog, moves[0].Was, set.sentLogFor()); err != nil {
+			return nil, err
+		}
 	}
 	_, err := tx.run(ctx, evs)
 	if err == nil {
