@@ -88,6 +88,9 @@ func (e *apiError) Error() string {
 	var s strings.Builder
 	s.WriteString(fmt.Sprintf("the server says %d %s: %s", e.Status, e.Code, cmp.Or(e.Detail, e.Title)))
 	for _, d := range e.Errors {
+		if d.Location+": "+d.Message == e.Detail {
+			continue // it is said
+		}
 		s.WriteString(fmt.Sprintf("; %s %s", d.Location, d.Message))
 	}
 	return s.String()

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -87,6 +88,9 @@ func runSend(ctx context.Context, p *program, fs *flag.FlagSet) error {
 	}
 	if len(text) > maxSendText {
 		return usagef("the text is larger than %d MiB", maxSendText>>20)
+	}
+	if !utf8.Valid(text) {
+		return usagef("the text is not UTF-8")
 	}
 	kind := "text"
 	if *html {
@@ -201,9 +205,15 @@ type outboxEntry struct {
 			Message string `json:"message"`
 		} `json:"error"`
 	} `json:"progress"`
+	Recipients []struct {
+		Address  string `json:"address"`
+		State    string `json:"state"`
+		Response string `json:"response"`
+	} `json:"recipients"`
 }
 
-// follow prints each state until one that does not end by itself. Only sent is success.
+// follow prints each state until one that does not end by itself. Only sent, to every
+// recipient, is success.
 func (s *sending) follow(ctx context.Context) error {
 	for {
 		var e outboxEntry
@@ -219,7 +229,7 @@ func (s *sending) follow(ctx context.Context) error {
 		}
 		switch e.State {
 		case "sent":
-			return nil
+			return s.refused(&e)
 		case "failed", "canceled", "unknown":
 			return exitStatus(exitFailed)
 		case "held":
@@ -231,6 +241,17 @@ func (s *sending) follow(ctx context.Context) error {
 			return context.Canceled
 		}
 	}
+}
+
+// refused names the recipients that the server did not take, and is an error if there are any.
+func (s *sending) refused(e *outboxEntry) (err error) {
+	for _, r := range e.Recipients {
+		if r.State != "sent" {
+			fmt.Fprintf(s.out, "not to %s (%s): %s\n", r.Address, r.State, r.Response)
+			err = exitStatus(exitFailed)
+		}
+	}
+	return err
 }
 
 // line is what a person reads of it.

@@ -297,3 +297,32 @@ func TestSendFlow_monitor(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// The command for the shell says what is wrong once, and is a success only when every
+// recipient was taken.
+func TestSendFlow_command(t *testing.T) {
+	sink := smtptest.StartSink(t, smtptest.SinkOptions{Rcpt: func(to string) error {
+		if strings.HasPrefix(to, "never@") {
+			return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "nobody of that name"}
+		}
+		return nil
+	}})
+	s := startServe(t, loopbackEnv())
+	s.registerSender("jo", sink, "")
+	for _, tt := range []struct {
+		text, args string
+		code       int
+		says       string
+	}{
+		{"Hello\n", "--account jo --to ann@example.net", 0, "sent: 250 "},
+		{"Hello\n", "--account jo --to ann@example.net --to never@example.net", exitFailed, "not to never@example.net (rejected): 550 5.1.1 nobody of that name\n"},
+		{"Hello\n", "--account jo --to never@example.net", exitFailed, "failed (refused): 550 5.1.1 nobody of that name\n"},
+		{"Hello\n", "--account jo --to ann", exitFailed, "ValidationFailed: body.to[0].address: not an address of the form local@domain, or too long\n"},
+		{"Gr\xfc\xdfe", "--account jo --to ann@example.net", exitUsage, "not UTF-8"},
+	} {
+		code, out, errOut := runHere(t, nil, tt.text, append([]string{"send", "--data", s.Dir}, strings.Fields(tt.args)...)...)
+		if code != tt.code || !strings.Contains(out+errOut, tt.says) {
+			t.Errorf("send %s: exit %d, want %d and %q:\n%s%s", tt.args, code, tt.code, tt.says, out, errOut)
+		}
+	}
+}
