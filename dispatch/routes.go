@@ -58,7 +58,7 @@ type Table struct {
 
 	versions [store.Shards]uint64
 	loaded   [store.Shards]bool
-	accounts [store.Shards][]store.Account
+	accounts [store.Shards][]routed
 }
 
 func newTable(src RouteSource, cfg Config) *Table {
@@ -123,7 +123,7 @@ func (t *Table) load(ctx context.Context) (*Routes, error) {
 			if err != nil {
 				return nil, fmt.Errorf("routes of shard %d: %w", n, err)
 			}
-			t.accounts[n] = routed(accounts)
+			t.accounts[n] = withRoute(accounts)
 		}
 		t.versions[n], t.loaded[n] = versions[n], true
 	}
@@ -155,13 +155,18 @@ func defaultRoute(set store.Settings, sec secret.Text, cfg Config) store.Route {
 	return r
 }
 
-// routed is what accountRoute needs of the accounts that have a route, and no more: it is
-// kept for each of them.
-func routed(accounts []store.Account) []store.Account {
-	var kept []store.Account
+// routed is what a route of its own needs of an account, and no more: it is kept for each.
+type routed struct {
+	id       store.AccountID
+	webhooks secret.Text
+	headers  []store.Header
+}
+
+func withRoute(accounts []store.Account) []routed {
+	var kept []routed
 	for _, a := range accounts {
 		if !a.Webhooks.Empty() {
-			kept = append(kept, store.Account{ID: a.ID, Webhooks: a.Webhooks, Headers: a.Headers})
+			kept = append(kept, routed{a.ID, a.Webhooks, a.Headers})
 		}
 	}
 	return slices.Clip(kept)
@@ -170,13 +175,13 @@ func routed(accounts []store.Account) []store.Account {
 // accountRoute stands in for the default route for one account: the same but for URL,
 // headers, lanes and health. It exists for a deleted account too, until its last event
 // has ended.
-func accountRoute(def store.Route, set store.Settings, a store.Account) store.Route {
+func accountRoute(def store.Route, set store.Settings, a routed) store.Route {
 	r := def
-	r.ID, r.Kind, r.Name, r.Account = store.AccountRouteID(a.ID), store.RouteAccount, string(a.ID), a.ID
-	r.Enabled, r.Target = set.WebhooksEnabled, a.Webhooks
-	r.Headers = slices.Clone(a.Headers)
+	r.ID, r.Kind, r.Name, r.Account = store.AccountRouteID(a.id), store.RouteAccount, string(a.id), a.id
+	r.Enabled, r.Target = set.WebhooksEnabled, a.webhooks
+	r.Headers = slices.Clone(a.headers)
 	for _, h := range def.Headers {
-		if !slices.ContainsFunc(a.Headers, func(own store.Header) bool { return strings.EqualFold(own.Key, h.Key) }) {
+		if !slices.ContainsFunc(a.headers, func(own store.Header) bool { return strings.EqualFold(own.Key, h.Key) }) {
 			r.Headers = append(r.Headers, h)
 		}
 	}
