@@ -71,7 +71,7 @@ type outcomeOut struct {
 	Command      string  `json:"command,omitempty"`
 	Class        string  `json:"class,omitempty" doc:"temporary or permanent"`
 	Scope        string  `json:"scope,omitempty" doc:"whose fault it is: recipient, message, account or server"`
-	Hint         string  `json:"hint,omitempty" doc:"a sentence to show a user"`
+	Hint         string  `json:"hint,omitempty" doc:"what it is about, in one word: credentials, tls, …"`
 }
 
 type recipientOut struct {

@@ -78,7 +78,7 @@ func (v smtpVerifier) VerifySMTP(ctx context.Context, s store.Server, ehloName s
 		}
 		return api.VerifyResult{Success: true, Capabilities: offer.Extensions, Plan: plan}
 	}
-	r := api.VerifyResult{Error: "the server cannot be used", Kind: "connectError"}
+	r := api.VerifyResult{Error: "the server cannot be used", Kind: "serverDown"}
 	e, ok := errors.AsType[*transport.Error](err)
 	if !ok {
 		return r
@@ -87,10 +87,11 @@ func (v smtpVerifier) VerifySMTP(ctx context.Context, s store.Server, ehloName s
 	r.Code, r.ResponseText = verdict.ErrorCode, e.Line
 	switch {
 	case verdict.Hint == smtpsend.HintCredentials:
-		r.Kind, r.Class = "authenticationError", "credentials"
+		r.Kind, r.Class = "authDead", "credentials"
 		r.Error, r.Action = "the server refuses the login", "Check user and password; many providers want an app password or OAuth 2.0."
 	case verdict.Hint == smtpsend.HintTLS:
-		r.Class, r.Error, r.Action = "tls", "no encryption that can be trusted", "Check host, port and secure: 465 is TLS from the first byte (secure: true), 587 is STARTTLS."
+		r.Kind, r.Class = "tls", "tls"
+		r.Error, r.Action = "no encryption that can be trusted", "Check host, port and secure: 465 is TLS from the first byte (secure: true), 587 is STARTTLS."
 	case e.Kind == transport.KindDNS:
 		r.Class, r.Error, r.Action = "dns", "the host name cannot be resolved", "Check the host name."
 	case e.Kind == transport.KindTimeout:
