@@ -271,7 +271,7 @@ func TestClaim_limits(t *testing.T) {
 			back := store.MoveOps{GiveBack: store.Charge{Messages: 1, Recipients: 2}}
 			later := func(m *store.Submission) { m.NextAttempt = f.now.Add(48 * time.Hour) }
 			last = f.move(last, store.SubmissionQueued, back, later)
-			last = f.move(last, store.SubmissionQueued, back, later) // it is given back once
+			f.move(last, store.SubmissionQueued, back, later) // it is given back once
 			f.answer(store.ClaimOK, 0, f.claim(limited))
 			f.accept()
 			f.answer(store.ClaimLimit, tt.until, f.claim(limited))
