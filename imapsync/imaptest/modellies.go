@@ -10,7 +10,7 @@ type Lies struct {
 	ChangedSinceIgnored bool // row 69: FETCH … CHANGEDSINCE gives every message of the set
 	ChangedSinceNoFlags bool // row 69: FETCH … CHANGEDSINCE leaves FLAGS out
 	ChangedSinceDeaf    bool // FETCH … CHANGEDSINCE gives nothing
-	VanishedTooMuch     bool // row 61: VANISHED (EARLIER) names all UIDs asked about but the last
+	VanishedTooMuch     bool // row 61: VANISHED (EARLIER) names all UIDs asked about, the last only if it is gone
 	VanishedUnseen      bool // row 61: VANISHED (EARLIER) names UIDs that never were, too
 	VanishedDeaf        bool // VANISHED (EARLIER) is never told
 	EnableEmpty         bool // row 70: ENABLE answers an empty ENABLED, and does what was asked

@@ -135,7 +135,8 @@ func (s *mSession) vanished(f *mFolder, set uidRanges, since uint64) {
 	case lies.VanishedDeaf:
 		gone = nil
 	case lies.VanishedTooMuch:
-		gone = set.within(uidRanges{{1, max(f.uidNext, 3) - 2}})
+		// What is gone is named, too: as many others in its place no number gives away.
+		gone = append(set.within(uidRanges{{1, max(f.uidNext, 3) - 2}}), gone...).normal()
 	case lies.VanishedUnseen:
 		gone = append(gone, uidRange{f.uidNext + 10, f.uidNext + 20})
 	}
