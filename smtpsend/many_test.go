@@ -80,7 +80,6 @@ func TestMany_late_reply(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, h *house) {
-				var id store.SubmissionID
 				h.sink.set(func(x *tx) error {
 					if x.n > 0 {
 						return nil
@@ -89,7 +88,7 @@ func TestMany_late_reply(t *testing.T) {
 					if err := x.mark(); err != nil {
 						return err
 					}
-					was := h.row(id)
+					was := h.row(store.SubmissionID(x.env.DSN.ID))
 					next, e := was.Hold(store.HeldOutcomeUnknown, time.Time{}, was.Attempt)
 					next.Pending = was.Marked
 					for _, to := range was.Pending {
@@ -105,7 +104,7 @@ func TestMany_late_reply(t *testing.T) {
 					return nil
 				})
 				h.account("ada")
-				id = h.submit(request("ada", addresses(170)...))
+				id := h.submit(request("ada", addresses(170)...))
 				time.Sleep(2 * time.Minute)
 				row := h.row(id)
 				if row.State != store.SubmissionSent || len(row.Rejected) != 1 || row.PossibleDuplicate || !slices.Equal(h.sink.sizes(), []int{100, 70}) {
