@@ -89,6 +89,26 @@ func TestAuth(t *testing.T) {
 	}
 }
 
+// A server that repeats what it was told does not have us tell it on.
+func TestAuth_is_not_repeated(t *testing.T) {
+	for _, echo := range []string{"535 5.7.8 AGpvAHNlY3JldA==", "535 wrong: jo/secret", "535-5.7.8 c2VjcmV0\n535 5.7.8 is it secret?"} {
+		script := smtptest.On(smtptest.AtAuth, 0, smtptest.Act{Reply: echo})
+		fo := smtptest.FaultOptions{Certificate: certificate(t), Mechanisms: []string{"PLAIN"}, Users: map[string]string{"jo": "secret"}, Script: script}
+		inBubble(t, fo, transport.Options{}, func(t *testing.T, r *rig) {
+			_, err := r.send()
+			e := failure(t, err)
+			if e.Kind != transport.KindAuth || e.Code != 535 || !strings.Contains(e.Line, "***") {
+				t.Errorf("%+v", e)
+			}
+			for _, secret := range []string{"secret", "c2VjcmV0", "AGpvAHNlY3JldA"} {
+				if strings.Contains(e.Line+e.Description+e.Error(), secret) {
+					t.Errorf("%q shows %s", e.Line, secret)
+				}
+			}
+		})
+	}
+}
+
 // TestTLS: acceptance 3 and 4 of the specification of sending.
 func TestTLS(t *testing.T) {
 	good := certificate(t)
