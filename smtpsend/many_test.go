@@ -132,12 +132,11 @@ func TestMany_late_reply(t *testing.T) {
 func TestMany_claim_lost_behind_the_dot(t *testing.T) {
 	for _, found := range []bool{false, true} {
 		bubble(t, func(t *testing.T, h *house) {
-			var id store.SubmissionID
 			h.sink.set(func(x *tx) error {
 				if err := x.mark(); err != nil {
 					return err
 				}
-				if was := h.row(id); found {
+				if was := h.row(store.SubmissionID(x.env.DSN.ID)); found {
 					next, e := was.Hold(store.HeldOutcomeUnknown, time.Time{}, was.Attempt)
 					if _, err := h.store.MoveSubmission(t.Context(), was, next, []events.Event{e}, store.MoveOps{}); err != nil {
 						t.Error(err)
@@ -146,7 +145,7 @@ func TestMany_claim_lost_behind_the_dot(t *testing.T) {
 				return &transport.Error{Phase: transport.PhaseDot, Kind: transport.KindSocket, Unknown: true, Accepted: x.env.To, Err: store.ErrStale}
 			})
 			h.account("ada")
-			id = h.submit(request("ada", "bob@example.net"))
+			id := h.submit(request("ada", "bob@example.net"))
 			time.Sleep(5 * time.Second)
 			if row := h.row(id); row.State != store.SubmissionUnknown || !slices.Equal(h.told("ada"), []string{"messageQueued", "messageHeld"}) {
 				t.Errorf("%s, told %v", row.State, h.told("ada"))
