@@ -1,6 +1,7 @@
 package smtpsend
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,7 +70,7 @@ func (h *handler) turn(ctx context.Context, p payload) error {
 	}
 	begun := time.Now()
 	for n := 1; ; n++ {
-		if h.server.draining.Load() || ctx.Err() != nil {
+		if h.server.draining.Load() || ctx.Err() != nil || run.crowded {
 			return err // the sweeper, or another process, goes on
 		}
 		if n >= turnMost || time.Since(begun) >= turnTime {
@@ -100,6 +101,7 @@ type run struct {
 	read    time.Time
 	known   *store.Sending // of the account, as it was read or written in this turn
 	claimed bool           // the last call of one had something to send
+	crowded bool           // the last transaction got no connection
 	spreads bool           // something was claimed in this turn before
 }
 
@@ -146,10 +148,12 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 	}
 	switch c.Answer {
 	case store.ClaimOK:
-	case store.ClaimNotDue, store.ClaimGone:
+	case store.ClaimNotDue: // by Redis' clock; ours may be ahead
+		return cmp.Or(r.resultOf(ctx, id), error(&carrier.Later{Due: soon(c.Until), Text: "not due yet"}))
+	case store.ClaimGone:
 		return r.resultOf(ctx, id)
 	case store.ClaimPaced, store.ClaimAsleep, store.ClaimLimit:
-		r.alarms.Set(string(r.account), c.Until)
+		r.alarms.Set(string(r.account), soon(c.Until))
 		switch {
 		case c.Reason != store.HeldSendLimit && c.Reason != store.HeldAuthentication:
 		case id == "":
@@ -163,7 +167,11 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 	}
 	r.claimed = true
 	r.spread(ctx, c)
-	row, err := r.send(ctx, c)
+	deliver := r.send
+	if !c.Now.Before(r.moment(c.Now, 0).deadline(c.Submission)) {
+		deliver = r.giveUp
+	}
+	row, err := deliver(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -173,6 +181,21 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		return nil
 	}
 	return res
+}
+
+// giveUp ends a submission whose time was over before its turn came.
+func (r *run) giveUp(ctx context.Context, c store.Claimed) (store.Submission, error) {
+	back := store.Charge{Messages: 1, Recipients: len(c.Submission.Pending)}
+	return r.move(ctx, c.Submission, r.moment(c.Now, 0).expire(c.Submission), store.MoveOps{GiveBack: back})
+}
+
+// soon is a time by Redis' clock at which to look again: by ours, which may be ahead, not
+// at once.
+func soon(at time.Time) time.Time {
+	if least := time.Now().Add(time.Second); at.Before(least) {
+		return least
+	}
+	return at
 }
 
 // spread has another task go on with what else is due, at the first claim of a turn: so

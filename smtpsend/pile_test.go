@@ -2,8 +2,10 @@ package smtpsend_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/postrider/postrider/smtpsend"
+	"github.com/postrider/postrider/smtpsend/transport"
 	"github.com/postrider/postrider/store"
 )
 
@@ -109,5 +112,72 @@ func TestSweeper_beside_a_transaction_that_hangs(t *testing.T) {
 		if row := h.row(id); row.State != store.SubmissionSent {
 			t.Errorf("%s", row.State)
 		}
+	})
+}
+
+// Where there is no connection to be had, nothing was tried: it costs no attempt.
+func TestSend_no_connection_free(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(x *tx) error {
+			if x.n < 2 {
+				return &transport.Error{Phase: transport.PhaseConnect, Kind: transport.KindLocal, Err: transport.ErrBusy}
+			}
+			return nil
+		})
+		h.account("ada")
+		begun := time.Now()
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(time.Minute)
+		if row := h.row(id); row.State != store.SubmissionSent || row.Charged != 0 || h.sink.taken()[0].at.Sub(begun) < 20*time.Second {
+			t.Errorf("%s, %d charged, %v", row.State, row.Charged, h.sink.tried())
+		}
+		if told := h.short("ada"); !slices.Equal(told, []string{"Queued", "Sent"}) {
+			t.Error(told)
+		}
+	})
+}
+
+// What waits for too long is given up: by the sweeper where nobody comes to it, and by who does.
+func TestSend_expires_queued(t *testing.T) {
+	aged := func(o *smtpsend.Options) { o.Config.MaxAge, o.Config.KeepFailed = 10*time.Minute, time.Hour }
+	t.Run("paused", func(t *testing.T) {
+		bubble(t, func(t *testing.T, h *house) {
+			h.sink.set(func(*tx) error { return refused(transport.PhaseData, 451, [3]int{}) })
+			h.account("ada")
+			id := h.submit(request("ada", "bob@example.net"))
+			time.Sleep(30 * time.Second)
+			if _, err := h.store.PauseAccount(t.Context(), "ada", "api"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(16 * time.Minute)
+			if row := h.row(id); row.State != store.SubmissionFailed || row.Reason != "expired" {
+				t.Errorf("%s %s", row.State, row.Reason)
+			}
+			time.Sleep(65 * time.Minute)
+			if _, err := h.store.Submission(t.Context(), id); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("kept longer than asked for: %v", err)
+			}
+		}, slowly, aged)
+	})
+	t.Run("claimed", func(t *testing.T) {
+		bubble(t, func(t *testing.T, h *house) {
+			h.stop()
+			h.account("ada")
+			id := h.submit(request("ada", "bob@example.net"))
+			time.Sleep(11 * time.Minute)
+			aged(&h.opts)
+			s, err := smtpsend.New(h.opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Server.Start(); err != nil { // without a sweeper
+				t.Fatal(err)
+			}
+			h.stop = s.Server.Shutdown
+			time.Sleep(10 * time.Second)
+			if row := h.row(id); row.State != store.SubmissionFailed || row.Reason != "expired" || len(h.sink.tried()) != 0 {
+				t.Errorf("%s %s, %v", row.State, row.Reason, h.sink.tried())
+			}
+		})
 	})
 }

@@ -32,6 +32,7 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 		rec, err = r.transact(w, row, env)
 	}
 	took := time.Since(begun)
+	r.crowded = errors.Is(err, transport.ErrBusy)
 	e, _ := errors.AsType[*transport.Error](err)
 	if (errors.Is(err, errLeaseLost) || errors.Is(err, store.ErrStale)) && (e == nil || !e.Unknown) {
 		r.m.leaseLost.Inc()
@@ -58,6 +59,11 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 		if !ok {
 			e = &transport.Error{Kind: transport.KindLocal, Err: err}
 		}
+		if errors.Is(err, transport.ErrBusy) {
+			s := m.putBack(row)
+			s.row.NextAttempt = m.now.Add(jitter(busyWait, m.chance))
+			return s
+		}
 		if e.Kind == transport.KindLocal && !e.Unknown && given(err) {
 			return m.putBack(row)
 		}
@@ -71,6 +77,9 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 	r.logAttempt(ctx, next, s, took, merr)
 	return next, merr
 }
+
+// busyWait is the pause behind an attempt for which there was no connection.
+const busyWait = 10 * time.Second
 
 // given says whether an attempt ended for no fault of the message's or the server's: the
 // process ends, or Redis is away.
@@ -170,7 +179,7 @@ func (r *run) settled(was store.Submission, s *step, probe bool, judge func(stor
 		if !errors.Is(err, store.ErrStale) {
 			if err == nil {
 				r.asleep(ctx, s)
-				if next.State == store.SubmissionUnknown {
+				if next.State == store.SubmissionUnknown || was.Version != claimed.Version { // late: tasks may have come and gone
 					r.follow(ctx, next)
 				}
 			}

@@ -135,10 +135,6 @@ func (s *Sweeper) carry(ctx context.Context) error {
 			continue // tasks may be on their way, and who sends drains unless the server hangs
 		}
 		if sp.Active == 0 {
-			if err := s.expire(ctx, sp.Account, now); err != nil {
-				errs = append(errs, err)
-				continue
-			}
 			s.core.m.revived.Inc()
 		}
 		// One task a round: its id is the same in all processes.
@@ -147,20 +143,8 @@ func (s *Sweeper) carry(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// expire gives up what has waited too long. What sleeps or is paused is not due and comes
-// here when it wakes; see lookInto for what is held longer.
-func (s *Sweeper) expire(ctx context.Context, account store.AccountID, now time.Time) error {
-	return s.core.waiting(ctx, account, now, func(row store.Submission) *step {
-		m := s.core.moment(now, 0)
-		if now.Before(m.deadline(row)) {
-			return nil
-		}
-		return m.expire(row)
-	})
-}
-
-// lookInto sees to states that end by themselves, and whose task may be lost: held too
-// long, and unknown.
+// lookInto sees to states that end by themselves, and whose task may be lost: unknown, and
+// waiting for too long.
 func (s *Sweeper) lookInto(ctx context.Context) error {
 	now, err := s.core.store.Now(ctx)
 	if err != nil {
@@ -175,25 +159,27 @@ func (s *Sweeper) lookInto(ctx context.Context) error {
 			s.core.follow(ctx, row)
 		}
 	}
+	return s.expire(ctx, now)
+}
+
+// expire gives up what has waited too long, whatever for: claims never come to what is held,
+// paused or asleep.
+func (s *Sweeper) expire(ctx context.Context, now time.Time) error {
 	var errs []error
-	for offset := 0; offset <= store.MaxSubmissionOffset; offset += sweepMost {
-		page, err := s.core.store.Submissions(ctx, store.SubmissionQuery{States: []store.SubmissionState{store.SubmissionHeld}, Offset: offset, Limit: sweepMost})
-		if err != nil {
-			return err
+	m := s.core.moment(now, 0)
+	for offset := 0; offset < store.MaxSubmissionOffset; offset += sweepMost {
+		rows, err := s.core.store.OldSubmissions(ctx, now.Add(-m.maxAge), offset, sweepMost, store.SubmissionQueued, store.SubmissionHeld)
+		if err != nil || len(rows) == 0 {
+			return errors.Join(append(errs, err)...)
 		}
-		for _, row := range page.Submissions {
-			m := s.core.moment(now, 0)
+		for _, row := range rows {
 			if now.Before(m.deadline(row)) {
-				continue
+				continue // it was to be sent later
 			}
-			if next, err := s.core.move(ctx, row, m.expire(row), store.MoveOps{}); err == nil {
-				s.core.follow(ctx, next)
-			} else if !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
+			_, err := s.core.move(ctx, row, m.expire(row), store.MoveOps{})
+			if err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
 				errs = append(errs, err)
 			}
-		}
-		if len(page.Submissions) < sweepMost {
-			break
 		}
 	}
 	return errors.Join(errs...)

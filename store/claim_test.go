@@ -123,7 +123,11 @@ func TestClaim_says_why_not(t *testing.T) {
 			if !probe.Probe {
 				t.Errorf("%+v", probe)
 			}
-			f.answer(store.ClaimAsleep, time.Minute, f.claim())
+			c = f.claim()
+			f.answer(store.ClaimAsleep, time.Minute, c)
+			if c.Reason != "" { // it may wake at any moment
+				t.Errorf("%+v", c)
+			}
 			// still down: it sleeps on
 			f.move(probe.Submission, store.SubmissionQueued, store.MoveOps{Sleep: &store.Sleep{Until: f.now.Add(time.Hour), Reason: "server", Level: 4}})
 			f.answer(store.ClaimAsleep, time.Hour, f.claim())

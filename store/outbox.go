@@ -233,6 +233,27 @@ func (s *Store) ProcessingSubmissions(ctx context.Context, limit int) ([]Submiss
 	return s.submissions(ctx, ids)
 }
 
+// OldSubmissions are submissions in these states that were accepted before a time: of each
+// shard and state limit behind the first offset, the oldest first.
+func (s *Store) OldSubmissions(ctx context.Context, before time.Time, offset, limit int, states ...SubmissionState) ([]Submission, error) {
+	by := &redis.ZRangeBy{Min: "-", Max: "(" + string(NewSubmissionID("", before)[:10]), Offset: int64(offset), Count: int64(limit)}
+	var cmds []*redis.StringSliceCmd
+	if err := s.pipeline(ctx, "read old submissions", func(p redis.Pipeliner) {
+		for n := range Shards {
+			for _, st := range states {
+				cmds = append(cmds, p.ZRangeByLex(ctx, s.k.outbox(n, string(st)), by))
+			}
+		}
+	}); err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, c := range cmds {
+		ids = append(ids, c.Val()...)
+	}
+	return s.submissions(ctx, ids)
+}
+
 // WaitingSubmissions reads what of an account is due by a time, in the order in which it
 // will be sent: limit of them behind the first offset.
 func (s *Store) WaitingSubmissions(ctx context.Context, account AccountID, by time.Time, offset, limit int) ([]Submission, error) {

@@ -55,7 +55,7 @@ const (
 	ClaimNotDue ClaimAnswer = "NOTDUE" // the one asked for; Until is when it is
 	ClaimGone   ClaimAnswer = "GONE"   // it does not wait, or there is no such account
 	ClaimPaused ClaimAnswer = "PAUSED" // the account
-	ClaimAsleep ClaimAnswer = "ASLEEP" // the spool, for Reason, until Until; or its probe is on its way
+	ClaimAsleep ClaimAnswer = "ASLEEP" // the spool, for Reason, until Until; without one: its probe is on its way
 	ClaimBusy   ClaimAnswer = "BUSY"   // all slots are taken
 	ClaimPaced  ClaimAnswer = "PACED"  // too soon behind the last one
 	ClaimLimit  ClaimAnswer = "LIMIT"  // a limit is reached; there is room at Until

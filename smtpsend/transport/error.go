@@ -90,5 +90,10 @@ func (e *Error) Error() string {
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrClosed: the pool was closed.
-var ErrClosed = errors.New("pool is closed")
+var (
+	// ErrClosed: the pool was closed.
+	ErrClosed = errors.New("pool is closed")
+	// ErrBusy: for a while there was no connection to be had within the limits. Nothing was
+	// asked of the server.
+	ErrBusy = errors.New("all connections are in use")
+)

@@ -2,9 +2,14 @@ package transport
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 )
+
+// admitFor is how long a Send waits for a connection that the limits allow: who waits for
+// a host that hangs keeps others from theirs.
+const admitFor = 10 * time.Second
 
 // host counts one more who wants something of a host; forgetHost one less.
 func (p *Pool) host(addr string) *host {

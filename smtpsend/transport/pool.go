@@ -213,15 +213,17 @@ func (p *Pool) old(c *pooled) bool {
 
 // open makes a connection, within the limits.
 func (p *Pool) open(ctx context.Context, at place, s Server) (*pooled, *Error) {
+	wait, stop := context.WithTimeoutCause(ctx, admitFor, ErrBusy)
+	defer stop()
 	h := p.host(at.addr)
-	e := p.admit(ctx, h)
+	e := p.admit(wait, h)
 	if e != nil {
 		p.forgetHost(h, at.addr)
 		return nil, e
 	}
 	c := &pooled{place: at, host: h}
-	if err := h.handshakes.Acquire(ctx, 1); err != nil {
-		e = fault(ctx, PhaseConnect, "", err)
+	if err := h.handshakes.Acquire(wait, 1); err != nil {
+		e = fault(wait, PhaseConnect, "", err)
 	} else {
 		c.conn, e = p.o.connect(ctx, s)
 		h.handshakes.Release(1)

@@ -336,6 +336,23 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// A server that hangs keeps those who wait for a connection to it for some seconds only.
+func TestLimits_busy(t *testing.T) {
+	fo := smtptest.FaultOptions{Script: smtptest.On(smtptest.AtDot, 1, smtptest.Act{Delay: time.Minute})}
+	inBubble(t, fo, transport.Options{ConnectionsPerHost: 1}, func(t *testing.T, r *rig) {
+		var wg sync.WaitGroup
+		wg.Go(func() { r.mustSend() })
+		time.Sleep(time.Second)
+		begun := time.Now()
+		_, err := r.send()
+		if e := failure(t, err); !errors.Is(err, transport.ErrBusy) || e.Kind != transport.KindLocal || e.Phase != transport.PhaseConnect || time.Since(begun) > 11*time.Second {
+			t.Errorf("after %v: %+v", time.Since(begun), e)
+		}
+		wg.Wait()
+		r.mustSend()
+	})
+}
+
 func TestClose(t *testing.T) {
 	inBubble(t, smtptest.FaultOptions{Script: smtptest.On(smtptest.AtDot, 2, smtptest.Act{Delay: time.Minute})}, transport.Options{}, func(t *testing.T, r *rig) {
 		r.mustSend()

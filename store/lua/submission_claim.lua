@@ -9,7 +9,7 @@
 --   {"NONE", due time of the next one or ""}   nothing is due
 --   {"NOTDUE", when}                           the one asked for
 --   {"GONE"}                                   it does not wait, or the account is not there
---   {"PAUSED"} {"ASLEEP", until, why} {"BUSY"} {"PACED", until}
+--   {"PAUSED"} {"ASLEEP", until, why; "" while its probe is on its way} {"BUSY"} {"PACED", until}
 --   {"LIMIT", until, n, n limits that are reached}
 -- A limit is seven words: approaching or exceeded, name, unit, volume, limit, window's start and end.
 -- With all but OK nothing was changed, but when to look again.
@@ -66,7 +66,7 @@ local probe = '0'
 if s[2] then
   if tonumber(s[2]) > now then return {'ASLEEP', s[2], s[3] or ''} end
   if s[4] and redis.call('ZSCORE', processing, s[4]) then
-    return {'ASLEEP', redis.call('HGET', R .. s[4], 'lease') or int(now), s[3] or ''}
+    return {'ASLEEP', redis.call('HGET', R .. s[4], 'lease') or int(now), ''}
   end
   probe = '1'
 end
