@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -230,9 +231,7 @@ func TestSendFlow_monitor(t *testing.T) {
 	s.registerSender("jo", sink, "")
 	submit := func(to string, more map[string]any) (row outboxRow) {
 		ask := map[string]any{"to": address("Otto Normal", to), "subject": "Confidential subject", "text": "Confidential words"}
-		for k, v := range more {
-			ask[k] = v
-		}
+		maps.Copy(ask, more)
 		s.Call("POST", "/v1/account/jo/submit", ask, &row)
 		return row
 	}
