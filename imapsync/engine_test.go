@@ -2,6 +2,7 @@ package imapsync_test
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -297,6 +298,9 @@ func (r *rig) differs() string {
 			r.t.Fatal(err)
 		}
 		blocks, err := r.st.Blocks(ctx, r.id, f.Num, meta)
+		if errors.Is(err, store.ErrStale) {
+			return fmt.Sprintf("%s changed while it was read", f.Path)
+		}
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -128,8 +128,8 @@ webhook: *r
 
 func TestCheckConfigJudgesValues(t *testing.T) {
 	for _, c := range []struct{ yaml, want string }{
-		{"roles: [api, send]", `roles (FILE:1): "send": must be api, sync or dispatch`},
-		{"roles: []", "roles (FILE:1): at least one of api, sync, dispatch"},
+		{"roles: [api, track]", `roles (FILE:1): "track": must be api, sync, send or dispatch`},
+		{"roles: []", "roles (FILE:1): at least one of api, sync, send, dispatch"},
 		{"log: {level: loud}", `log.level (FILE:1): "loud": must be debug, info, warn or error`},
 		{"redis: {url: 'http://geheim@x'}", "redis.url (FILE:1): scheme"},
 		{"redis: {url: 'redis+sentinel://x:1'}", "master_name"},
@@ -145,6 +145,10 @@ func TestCheckConfigJudgesValues(t *testing.T) {
 		{"egress: {policy: open, allow: ['10.0.0.1/8']}", `egress (FILE:1): policy "open"`},
 		{"egress: {policy: open, allow: ['10.0.0.1/8']}", `egress (FILE:1): allow "10.0.0.1/8"`},
 		{"egress: {allow: ['10.0.0.1/8']}", "write 10.0.0.0/8"},
+		{"send: {ehloName: localhost}", `send.ehloName (FILE:1): "localhost"`},
+		{"send: {idHeader: 'X Id'}", `send.idHeader (FILE:1): "X Id"`},
+		{"send: {timeouts: {dot: 0s}}", "send.timeouts.dot (FILE:1): must be 1s to 1h0m0s"},
+		{"send: {maxMessageSize: 1KiB}", "send.maxMessageSize (FILE:1): must be 64KiB to 256MiB"},
 		{"webhook: {timeout: 10m}", "webhook.timeout (FILE:1): must be 1s to 1m0s"},
 		{"webhook: {slowShare: 2}", "webhook.slowShare (FILE:1)"},
 		{"mail: {providers: {gmail: {connections: 0}}}", "mail.providers (FILE:1): gmail.connections: must be 1 to 100"},
