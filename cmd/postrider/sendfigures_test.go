@@ -48,7 +48,7 @@ func BenchmarkSend(b *testing.B) {
 			began, used := time.Now(), benchtest.CPU(b, s.cmd.Process.Pid)
 			s.submit("bench", n, 4, message)
 			accepted := time.Since(began)
-			eventuallyFine(b, 2*time.Minute, func() bool { return len(sink.Messages()) == n })
+			eventually(b, 2*time.Minute, "every message", func() bool { return len(sink.Messages()) == n })
 			eventually(b, time.Minute, "every messageSent", func() bool { return count(s.journal("bench"), "messageSent") == n })
 			took := time.Since(began)
 			used = benchtest.CPU(b, s.cmd.Process.Pid) - used
@@ -57,7 +57,7 @@ func BenchmarkSend(b *testing.B) {
 			s.submit("bench", n, 4, message)
 			s.Call("PUT", "/v1/account/bench/resume", nil, nil)
 			resumed := time.Now()
-			eventuallyFine(b, 2*time.Minute, func() bool { return len(sink.Messages()) == 2*n })
+			eventually(b, 2*time.Minute, "every message", func() bool { return len(sink.Messages()) == 2*n })
 			drained := time.Since(resumed)
 			host, port := sink.Addr()
 			plain := bareLoop(b, fmt.Sprintf("%s:%d", host, port), n, []byte(strings.ReplaceAll(text, "\n", "\r\n")))
