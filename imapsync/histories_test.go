@@ -9,9 +9,11 @@ import (
 // Histories that were drawn once, or made of such ones, and came out wrong.
 func TestOracle_what_was_wrong_once(t *testing.T) {
 	const (
-		archive = 1  // as pick takes it
-		early   = 15 // the lie that EXISTS tells of messages before they can be had: archive, too
-		minutes = 7  // a pause
+		archive  = 1  // as pick takes it
+		early    = 15 // the lie that EXISTS tells of messages before they can be had: archive, too
+		offByOne = 13 // the lie that EXISTS is one more than there is
+		two      = 18 // the lie that SEARCH finds two at most, and does not say that there are more
+		minutes  = 7  // a pause
 	)
 	calm := &plant{store: func(s Store) Store { return s.(*flakyStore).Store }} // a failed commit has all looked at again
 	for name, h := range map[string][]deed{
@@ -46,6 +48,19 @@ func TestOracle_what_was_wrong_once(t *testing.T) {
 			{Do: "append", A: archive},
 			{Do: "rename", A: archive, B: 2, Pause: minutes},
 			{Do: "expunge", A: 6},
+		},
+		// What the folder was found to count too much confirms a list that is short by as much.
+		"the number was wrong for long, and then the list is": {
+			{Do: "append"},
+			{Do: "append"},
+			{Do: "lie", A: offByOne},
+			{Do: "append", Pause: minutes},
+			{Do: "forget vanished", Pause: minutes},
+			{Do: "forget vanished", Pause: minutes},
+			{Do: "forget vanished", Pause: minutes},
+			{Do: "forget vanished", Pause: minutes},
+			{Do: "lie", A: two},
+			{Do: "cut", Pause: minutes},
 		},
 	} {
 		for _, dialect := range []imaptest.Dialect{imaptest.T1(), imaptest.T2(), imaptest.T3()} {
