@@ -78,6 +78,19 @@ func (m *mailbox) count() int {
 	return len(m.sent)
 }
 
+// finds says how often a message was looked for.
+func (m *mailbox) finds() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asked
+}
+
+func (m *mailbox) flagged() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.flags)
+}
+
 func (m *mailbox) Original(context.Context, store.AccountID, string) (compose.Original, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -165,11 +178,11 @@ func TestCopy_learns(t *testing.T) {
 			h.submit(request("ada", "bob@example.net"))
 			time.Sleep(10 * time.Second)
 		}
-		asked := box.asked
+		asked := box.finds()
 		id := h.submit(request("ada", "bob@example.net"))
 		time.Sleep(40 * time.Second)
-		if row := h.row(id); row.CopyState != "" || box.asked != asked || box.count() != 4 {
-			t.Errorf("%q, asked %d times more, %d in Sent", row.CopyState, box.asked-asked, box.count())
+		if row := h.row(id); row.CopyState != "" || box.finds() != asked || box.count() != 4 {
+			t.Errorf("%q, asked %d times more, %d in Sent", row.CopyState, box.finds()-asked, box.count())
 		}
 	})
 }
@@ -215,12 +228,12 @@ func TestFlag(t *testing.T) {
 			r.Reference = &smtpsend.Reference{Message: "AAAAAQAAAAE", Action: action}
 			id := h.submit(r)
 			time.Sleep(5 * time.Second)
-			if len(box.flags) != 0 {
-				t.Errorf("%v before it was sent", box.flags)
+			if len(box.flagged()) != 0 {
+				t.Errorf("%v before it was sent", box.flagged())
 			}
 			time.Sleep(40 * time.Second)
-			if row := h.row(id); row.FlagState != smtpsend.AfterDone || !slices.Equal(box.flags, []string{"AAAAAQAAAAE" + flag}) {
-				t.Errorf("%v, flag %q", box.flags, row.FlagState)
+			if row := h.row(id); row.FlagState != smtpsend.AfterDone || !slices.Equal(box.flagged(), []string{"AAAAAQAAAAE" + flag}) {
+				t.Errorf("%v, flag %q", box.flagged(), row.FlagState)
 			}
 		})
 	}

@@ -56,8 +56,14 @@ func (c *core) wake(ctx context.Context, account store.AccountID, at time.Time) 
 	if at.IsZero() {
 		at = time.Now()
 	}
+	return c.wakeFor(ctx, account, strconv.FormatInt(at.UnixMilli(), 10), at)
+}
+
+// wakeFor is wake for a reason that no other such task of the account has: a task that
+// runs already is not as good where all were asked for at once.
+func (c *core) wakeFor(ctx context.Context, account store.AccountID, reason string, at time.Time) error {
 	p := payload{V: 1, Account: account, At: at.UnixMilli()}
-	return c.enqueue(ctx, TaskWake, "wake."+string(account)+"."+strconv.FormatInt(p.At, 10), p, at, taskTime)
+	return c.enqueue(ctx, TaskWake, "wake."+string(account)+"."+reason, p, at, taskTime)
 }
 
 // enqueue makes a task, due at a time. One that is there already is as good: its id says

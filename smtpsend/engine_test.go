@@ -290,7 +290,7 @@ func TestSend_wakes_into_all_slots(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(25 * time.Second)
-		if got, most := len(h.sink.taken()), h.sink.most; got != 8 || most != slots {
+		if got, most := len(h.sink.taken()), h.sink.atOnce(); got != 8 || most != slots {
 			t.Errorf("%d were sent, %d at once at most", got, most)
 		}
 	})

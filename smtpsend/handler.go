@@ -205,7 +205,7 @@ func (r *run) spread(ctx context.Context, c store.Claimed) {
 		return
 	}
 	r.spreads = true
-	if err := r.wake(ctx, r.account, time.Time{}); err != nil {
+	if err := r.wakeFor(ctx, r.account, taskID(c.Submission), time.Now()); err != nil {
 		r.log.WarnContext(ctx, "account not handed on", "account", r.account, "err", err) // one slot goes on alone
 	}
 }

@@ -124,6 +124,13 @@ func (k *sink) taken() []delivered {
 	return append([]delivered(nil), k.got...)
 }
 
+// atOnce is how many transactions there were at once, at most.
+func (k *sink) atOnce() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.most
+}
+
 func (k *sink) tried() []try {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -238,8 +238,8 @@ func TestSend_two_processes(t *testing.T) {
 		for _, d := range h.sink.taken() {
 			to[d.to[0]]++
 		}
-		if len(to) != n || h.sink.most != 2 {
-			t.Errorf("%d taken, %d at once", len(to), h.sink.most)
+		if len(to) != n || h.sink.atOnce() != 2 {
+			t.Errorf("%d taken, %d at once", len(to), h.sink.atOnce())
 		}
 		for a, times := range to {
 			if times != 1 {
