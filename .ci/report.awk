@@ -1,5 +1,6 @@
 # Reads go test -json. Prints the output of tests and packages that failed, a line for
-# each package, and at the end every skipped test with its reason.
+# each package, and at the end every skipped test with its reason. Of a test that did not
+# end, because the time was over or the process died, what it died with.
 function field(name,   v) {
 	if (!match($0, "\"" name "\":\"([^\"\\\\]|\\\\.)*\"")) return ""
 	v = substr($0, RSTART + length(name) + 4, RLENGTH - length(name) - 5)
@@ -19,6 +20,12 @@ function plain(s) {
 	else if (action == "skip" && test != "") { skipped[++skips] = key; why[key] = text[key] }
 	else if (action == "fail") {
 		failed++
+		if (test == "")
+			for (other in text)
+				if (index(other, pkg " ") == 1 && other != key && text[other] ~ /\n(panic|fatal error|SIG)|^(panic|fatal error|SIG)/) {
+					at = match(text[other], /(panic|fatal error|SIG[A-Z]+)/)
+					printf "not ended: %s\n%s\n", other, substr(text[other], at, 20000)
+				}
 		printf "%s", text[key]
 		if (test != "") delete text[key]
 	}
