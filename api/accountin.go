@@ -30,6 +30,7 @@ type accountIn struct {
 	IMAP       Block[imapIn]   `json:"imap,omitempty" doc:"the server to watch; replaced whole unless partial; false or null removes it: the account then only sends"`
 	SMTP       Block[smtpIn]   `json:"smtp,omitempty" doc:"the server to send through; replaced whole unless partial; false or null removes it: the account is then only watched"`
 	SendingIn
+	WatchingIn
 	ContentIn
 }
 
@@ -118,6 +119,7 @@ func (in accountIn) apply(a *store.Account, c Config) error {
 			a.Metadata = small.Bytes()
 		}
 	}
+	in.WatchingIn.apply(&a.Override)
 	if err := in.ContentIn.apply(&a.Override.ContentOverride); err != nil {
 		return err
 	}

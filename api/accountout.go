@@ -44,7 +44,8 @@ type accountOut struct {
 	IMAP       *imapOut    `json:"imap,omitempty"`
 	SMTP       *smtpOut    `json:"smtp,omitempty"`
 	SendingOut
-	ContentOut // what the account has for itself
+	WatchingOut // what the account has for itself
+	ContentOut  // likewise
 
 	SMTPStatus   *smtpStatusOut `json:"smtpStatus,omitempty" doc:"how its submission server was found last"`
 	SendOnly     bool           `json:"sendOnly,omitempty" doc:"it has no server to watch"`
@@ -198,6 +199,7 @@ func show(a store.Account, st store.State, silent time.Duration, now time.Time) 
 	out := accountOut{
 		AccountRow: rowOf(a, st, silent, now), Version: a.Version, Epoch: a.Epoch, Path: a.Paths, Live: a.Live, Logs: a.Logs,
 		NotifyFrom: stamp(a.NotifyFrom), Connections: st.Status.Connections,
+		WatchingOut:  watchingOf(a.Override),
 		ContentOut:   ContentOut(a.Override.ContentOverride),
 		SendingOut:   SendingOut{EHLOName: a.SMTPEHLOName, Copy: a.Copy, Aliases: a.Aliases, Locale: a.Locale, Timezone: a.Timezone},
 		Capabilities: st.Status.Capabilities, Plan: st.Status.Plan, Created: stamp(a.Created), Updated: stamp(a.Updated),

@@ -153,6 +153,9 @@ func TestAccountRefusals(t *testing.T) {
 		{"webhook", `{"webhooks":"ftp://x/"}`, "body.webhooks", "http"},
 		{"imap true", `{"imap":true}`, "body.imap", "must be one of false"},
 		{"imap text", `{"imap":"x"}`, "body.imap", "must be an object or null or true or false"},
+		{"stallAfter", `{"stallAfter":59}`, "body.stallAfter", "must be 60 to 86400"},
+		{"newFolderLimit", `{"newFolderLimit":-1}`, "body.newFolderLimit", "must be 0 to 1000000"},
+		{"storeIdentity", `{"storeIdentity":"all"}`, "body.storeIdentity", "auto, full, none"},
 		{"path number", `{"path":7}`, "body.path", "must be a string or a list or null"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -23,10 +23,6 @@ type settingsIn struct {
 	Headers         Opt[[]headerIn] `json:"webhooksCustomHeaders,omitempty" maxItems:"50"`
 	ServiceURL      Opt[string]     `json:"serviceUrl,omitempty" maxLength:"2048" doc:"where this installation is reached"`
 	ServiceSecret   Opt[string]     `json:"serviceSecret,omitempty" minLength:"16" maxLength:"256" writeOnly:"true" doc:"key of the emailengine signature"`
-	StallAfter      Opt[int]        `json:"stallAfter,omitempty" minimum:"60" maximum:"86400" doc:"seconds without proof of life before accountStalled; default 600"`
-	NewFolderLimit  Opt[int]        `json:"newFolderLimit,omitempty" minimum:"0" maximum:"1000000" doc:"messages that a folder found later may hold to have all of them announced; default 1000"`
-	NotifyMoves     Opt[bool]       `json:"notifyMoves,omitempty" doc:"one messageMoved for a move that is certain, one mailboxRenamed for a renamed folder, instead of the linked pair; default false"`
-	StoreIdentity   Opt[string]     `json:"storeIdentity,omitempty" enum:"auto,full,none" doc:"what is kept of a message to know it again: auto the ids that the server gives, full its Message-ID too; default auto"`
 	AuthFailingDays Opt[int]        `json:"authFailingDays,omitempty" minimum:"1" maximum:"365" doc:"days of refused credentials before an account pauses itself; default 3"`
 
 	DeliveryAttempts Opt[int]    `json:"deliveryAttempts,omitempty" minimum:"0" maximum:"50" doc:"tries to send a message that says nothing else; default 0: as many as its retry preset has"`
@@ -35,6 +31,7 @@ type settingsIn struct {
 	SMTPEHLOName     Opt[string] `json:"smtpEhloName,omitempty" maxLength:"255" doc:"what we call ourselves in EHLO; default send.ehloName, then this host's name"`
 	Locale           Opt[string] `json:"locale,omitempty" maxLength:"35" doc:"language of texts made for accounts that have none of their own"`
 	Timezone         Opt[string] `json:"timezone,omitempty" maxLength:"64" doc:"time zone of those texts; default UTC"`
+	WatchingIn
 	ContentIn
 }
 
@@ -47,10 +44,6 @@ type settingsOut struct {
 	Headers         *[]headerOut `json:"webhooksCustomHeaders,omitempty"`
 	ServiceURL      *string      `json:"serviceUrl,omitempty"`
 	ServiceSecret   *string      `json:"serviceSecret,omitempty" doc:"masked"`
-	StallAfter      *int         `json:"stallAfter,omitempty"`
-	NewFolderLimit  *int         `json:"newFolderLimit,omitempty"`
-	NotifyMoves     *bool        `json:"notifyMoves,omitempty"`
-	StoreIdentity   *string      `json:"storeIdentity,omitempty"`
 	AuthFailingDays *int         `json:"authFailingDays,omitempty"`
 
 	DeliveryAttempts *int    `json:"deliveryAttempts,omitempty"`
@@ -59,6 +52,7 @@ type settingsOut struct {
 	SMTPEHLOName     *string `json:"smtpEhloName,omitempty"`
 	Locale           *string `json:"locale,omitempty"`
 	Timezone         *string `json:"timezone,omitempty"`
+	WatchingOut
 	ContentOut
 }
 
@@ -150,10 +144,6 @@ func (s *Server) getSettings(ctx context.Context, q *settingsQuery) (*settingsSh
 		Headers:         wanted(all || q.Headers, headers),
 		ServiceURL:      wanted(all || q.ServiceURL, set.ServiceURL),
 		ServiceSecret:   wanted(all || q.ServiceSecret, key),
-		StallAfter:      wanted(all || q.StallAfter, set.StallAfter),
-		NewFolderLimit:  wanted(all || q.NewFolderLimit, set.NewFolderLimit),
-		NotifyMoves:     wanted(all || q.NotifyMoves, set.NotifyMoves),
-		StoreIdentity:   wanted(all || q.StoreIdentity, set.StoreIdentity),
 		AuthFailingDays: wanted(all || q.AuthFailingDays, set.AuthFailingDays),
 
 		DeliveryAttempts: wanted(all || q.DeliveryAttempts, set.DeliveryAttempts),
@@ -162,6 +152,12 @@ func (s *Server) getSettings(ctx context.Context, q *settingsQuery) (*settingsSh
 		SMTPEHLOName:     wanted(all || q.SMTPEHLOName, set.SMTPEHLOName),
 		Locale:           wanted(all || q.Locale, set.Locale),
 		Timezone:         wanted(all || q.Timezone, set.Timezone),
+		WatchingOut: WatchingOut{
+			StallAfter:     wanted(all || q.StallAfter, set.StallAfter),
+			NewFolderLimit: wanted(all || q.NewFolderLimit, set.NewFolderLimit),
+			NotifyMoves:    wanted(all || q.NotifyMoves, set.NotifyMoves),
+			StoreIdentity:  wanted(all || q.StoreIdentity, set.StoreIdentity),
+		},
 		ContentOut: ContentOut{
 			Text:           wanted(all || q.NotifyText, set.Content.Text),
 			TextSize:       wanted(all || q.NotifyTextSize, set.Content.TextSize),

@@ -121,13 +121,16 @@ func (c *checker) number(s *huma.Schema, at string, v json.Number) {
 	low, high := s.Minimum != nil && f < *s.Minimum, s.Maximum != nil && f > *s.Maximum
 	switch {
 	case (low || high) && s.Minimum != nil && s.Maximum != nil:
-		c.add(at, "OutOfRange", "must be %v to %v", *s.Minimum, *s.Maximum)
+		c.add(at, "OutOfRange", "must be %s to %s", digits(*s.Minimum), digits(*s.Maximum))
 	case low:
-		c.add(at, "OutOfRange", "must be at least %v", *s.Minimum)
+		c.add(at, "OutOfRange", "must be at least %s", digits(*s.Minimum))
 	case high:
-		c.add(at, "OutOfRange", "must be at most %v", *s.Maximum)
+		c.add(at, "OutOfRange", "must be at most %s", digits(*s.Maximum))
 	}
 }
+
+// digits writes a number out: 1000000, not 1e+06.
+func digits(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 func (c *checker) object(s *huma.Schema, at string, v map[string]any) {
 	for _, name := range s.Required {

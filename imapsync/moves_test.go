@@ -163,6 +163,31 @@ func TestMoves_full_identity_links_old_messages_without_EMAILID(t *testing.T) {
 	})
 }
 
+// What an account has for itself wins over the installation's settings.
+func TestMoves_the_accounts_own_settings_win(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.srv.objectID = true
+		d.set(map[string]any{"notifyMoves": false, "storeIdentity": "none", "newFolderLimit": 1000})
+		yes, auto, none := true, store.IdentityAuto, 0
+		_, err := d.st.UpdateAccount(d.t.Context(), denAccount, 0, func(a *store.Account) error {
+			a.Override = store.Override{NotifyMoves: &yes, StoreIdentity: &auto, NewFolderLimit: &none}
+			return nil
+		})
+		d.ok(err)
+		uid := d.srv.add("INBOX", "one", time.Now().Add(-90*24*time.Hour))
+		d.started()
+		d.srv.act(func() { d.srv.copies("INBOX", uid, "Archive", true) })
+		d.look()
+		d.moves("messageMoved Archive from INBOX emailId")
+		d.srv.act(func() {
+			d.srv.create("Later")
+			d.srv.add("Later", "old", time.Now().Add(-90*24*time.Hour))
+		})
+		d.pass(11 * time.Minute)
+		d.expect("mailboxNew Later")
+	})
+}
+
 func TestMoves_copy_is_a_copy(t *testing.T) {
 	eachTier(t, func(d *den) {
 		d.srv.objectID = true
