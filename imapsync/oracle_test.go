@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,9 +84,14 @@ type plant struct {
 	store   func(Store) Store
 }
 
-// happens lets a history happen in a bubble, and says what was wrong.
+// happens lets a history happen in a bubble, and says what was wrong. One that takes
+// minutes of real time ends the process: its bubble's clock does not see that it hangs.
 func happens(t *testing.T, dialect imaptest.Dialect, h []deed, p *plant) (err error) {
 	warmUp(t)
+	defer time.AfterFunc(3*time.Minute, func() {
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("%s: a history that does not end:\n%s", dialect.Name, toldOf(h)))
+	}).Stop()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, dialect, p)
 		defer w.end()
