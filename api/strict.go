@@ -24,10 +24,10 @@ func parseJSON(data []byte) (any, *Problem) {
 	if !utf8.Valid(data) {
 		return nil, refused(InvalidJSON, Fault{"body", "InvalidUTF8", "is not valid UTF-8"})
 	}
-	var whole json.RawMessage
-	if err := json.Unmarshal(data, &whole); err != nil { // the whole grammar, and nothing after it
+	if !json.Valid(data) { // the whole grammar, and nothing after it
 		at := int64(len(data))
-		if s, ok := errors.AsType[*json.SyntaxError](err); ok {
+		var v any
+		if s, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(data, &v)); ok {
 			at = s.Offset
 		}
 		return nil, refused(InvalidJSON, Fault{"body", "Syntax", fmt.Sprintf("is not JSON, at byte %d", at)})
