@@ -235,6 +235,7 @@ func TestSubmissionShown(t *testing.T) {
 		{"connecting", store.Submission{State: store.SubmissionProcessing, Stage: store.StageConnect, Attempt: 1, Pending: []string{"a@x", "b@x"}}, "processing", "pending pending", nil},
 		{"at the dot", store.Submission{State: store.SubmissionProcessing, Stage: store.StageData, Attempt: 1, Pending: []string{"a@x", "b@x"}}, "smtp-starting", "pending pending", nil},
 		{"sent to one", store.Submission{State: store.SubmissionSent, Attempt: 1, Rejected: refusal}, "submitted", "sent rejected", nil},
+		{"one is behind the unknown", store.Submission{State: store.SubmissionUnknown, Attempt: 1, Pending: []string{"a@x"}, Deferred: refusal}, "error", "unknown deferred", nil},
 		{"one is deferred", store.Submission{State: store.SubmissionQueued, Attempt: 1, NextAttempt: now, Pending: []string{"b@x"}, Deferred: refusal}, "queued", "sent deferred", "2026-11-22T12:00:00.000Z"},
 		{"failed", store.Submission{State: store.SubmissionFailed, Attempt: 3, Reason: "attempts", Last: failed, Pending: []string{"a@x", "b@x"}}, "error", "failed failed", nil},
 		{"canceled", store.Submission{State: store.SubmissionCanceled, Reason: "cancelled", Pending: []string{"a@x", "b@x"}}, "error", "canceled canceled", nil},

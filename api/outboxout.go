@@ -170,19 +170,21 @@ func recipientsOf(m *store.Submission) []recipientOut {
 	}
 	for _, address := range m.To {
 		r := recipientOut{Address: address, State: "sent"}
+		pending := slices.Contains(m.Pending, address)
 		refusal := of(m.Rejected, address)
+		rejected := refusal != nil
+		if !rejected {
+			refusal = of(m.Deferred, address)
+		}
 		switch {
-		case refusal != nil:
+		case rejected:
 			r.State = "rejected"
-		case slices.Contains(m.Pending, address):
+		case pending && (m.State.Final() || m.State == store.SubmissionUnknown):
+			r.State = string(m.State)
+		case refusal != nil: // also behind others that are pending, or unknown
+			r.State = "deferred"
+		case pending:
 			r.State = "pending"
-			if refusal = of(m.Deferred, address); refusal != nil {
-				r.State = "deferred"
-			}
-			switch m.State {
-			case store.SubmissionFailed, store.SubmissionCanceled, store.SubmissionUnknown:
-				r.State = string(m.State)
-			}
 		}
 		if refusal != nil {
 			r.Response, r.Code, r.Enhanced = refusal.Response, refusal.Code, refusal.Enhanced

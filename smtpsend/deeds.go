@@ -141,15 +141,22 @@ func (m moment) resolve(row store.Submission, as Resolution) (*step, error) {
 	return s, nil
 }
 
-// confirm ends an unknown outcome: the message had been taken.
+// confirm ends an unknown outcome: the message had been taken. Whoever was not offered it
+// yet is next.
 func (m moment) confirm(row store.Submission, by string) *step {
 	s := m.step(row)
-	s.row.ConfirmedBy = by
+	s.row.ConfirmedBy, s.row.Last = by, &store.Outcome{At: m.now}
 	if by == BySentFolder {
 		s.row.CopyState, s.copies = AfterFound, false
 	}
 	s.taken(row.Pending)
 	s.tellSent(row.Pending, events.MessageSent{ConfirmedBy: by})
-	s.goOn(nil, nil)
+	var unasked []string
+	for _, r := range s.row.Deferred {
+		if r.Code == 0 {
+			unasked = append(unasked, r.Recipient)
+		}
+	}
+	s.goOn(unasked, unasked)
 	return s
 }

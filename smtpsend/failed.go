@@ -129,6 +129,7 @@ func (s *step) again(v Verdict, asked, open []string) {
 // those the server had accepted; open are the others that are still to be tried.
 func (s *step) unknown(accepted, open []string) {
 	r := &s.row
+	s.perhaps = accepted
 	r.Deferred = slices.DeleteFunc(r.Deferred, func(d store.Refusal) bool { return slices.Contains(accepted, d.Recipient) })
 	s.putOff(without(open, accepted))
 	r.Charged++
@@ -198,6 +199,15 @@ func (m moment) expire(row store.Submission) *step {
 		s.row.Last = &store.Outcome{At: m.now, Error: "it waited too long" + strings.TrimRight(": "+row.Reason, ": ")}
 	}
 	s.fail(reasonExpired, s.withDeferred(row.Pending))
+	return s
+}
+
+// abandon gives up those behind an outcome that stays unknown, when the row goes.
+func (m moment) abandon(row store.Submission) *step {
+	s := m.step(row)
+	s.row.Last = &store.Outcome{At: m.now, Error: "what became of the attempt before them stayed unknown"}
+	s.row.Rejected, s.row.Deferred = append(s.row.Rejected, s.row.Deferred...), nil
+	s.tellFailed(reasonExpired)
 	return s
 }
 

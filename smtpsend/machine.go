@@ -31,6 +31,7 @@ type step struct {
 	until            time.Time // as long
 	awake            bool      // the server did as it should: the spool's failures are over
 	sentTo           []string  // of a transaction that succeeded: for the sent log
+	perhaps          []string  // whom the server may have taken it for
 	copyNow, flagNow bool      // the copy, the flag is to be made from now on
 }
 

@@ -1,8 +1,12 @@
 package smtpsend_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,10 +47,13 @@ func TestMany_dead_behind_the_mark(t *testing.T) {
 			}
 			panic("dead")
 		})
-		h.account("ada")
+		h.account("ada", func(a *store.Account) { a.SendLimits.RecipientsPerDay = new(1000) })
 		id := h.submit(request("ada", all...))
 		time.Sleep(7 * time.Minute)
 		row := h.row(id)
+		if n := h.charged("ada"); n != 99 {
+			t.Errorf("%d recipients are charged", n)
+		}
 		if row.State != store.SubmissionUnknown || !slices.Equal(row.Pending, all[1:100]) || len(row.Deferred) != 51 || row.Marked != nil {
 			t.Errorf("%s, %d pending, %d deferred, marked %d", row.State, len(row.Pending), len(row.Deferred), len(row.Marked))
 		}
@@ -58,6 +65,85 @@ func TestMany_dead_behind_the_mark(t *testing.T) {
 			t.Errorf("%s, transactions for %v", row.State, h.sink.sizes())
 		}
 	}, slowly)
+}
+
+// charged is what the day's limit of recipients has been charged for.
+func (h *house) charged(account store.AccountID) (n int) {
+	h.t.Helper()
+	keys, err := h.rdb.Keys(h.t.Context(), "*:a:"+string(account)+":outbox:limits").Result()
+	if err != nil || len(keys) != 1 {
+		h.t.Fatalf("%v, %v", keys, err)
+	}
+	for field, v := range h.rdb.HGetAll(h.t.Context(), keys[0]).Val() {
+		if field[0] == 'H' {
+			i, _ := strconv.Atoi(v)
+			n += i
+		}
+	}
+	return n
+}
+
+// unanswered is a server that takes a message and is not heard of again.
+func unanswered(x *tx) error {
+	if err := x.mark(); err != nil {
+		return err
+	}
+	return &transport.Error{Phase: transport.PhaseDot, Kind: transport.KindSocket, Unknown: true, Accepted: x.env.To, Err: io.EOF}
+}
+
+// Recipients behind an outcome that stays unknown are given up with the row, and are told of
+// by then; whether they were offered is no secret, and so no limit is charged for them.
+func TestMany_behind_the_unknown(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(unanswered)
+		h.account("ada", func(a *store.Account) { a.SendLimits.RecipientsPerDay = new(1000) })
+		id, alone := h.submit(request("ada", addresses(150)...)), h.submit(request("ada", "bob@example.net"))
+		time.Sleep(50 * time.Minute)
+		if row := h.row(id); row.State != store.SubmissionUnknown || len(row.Deferred) != 50 || h.charged("ada") != 101 {
+			t.Errorf("%s, %d deferred, %d charged", row.State, len(row.Deferred), h.charged("ada"))
+		}
+		time.Sleep(20 * time.Minute)
+		for _, id := range []store.SubmissionID{id, alone} {
+			if row, err := h.store.Submission(t.Context(), id); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s, %v", row.State, err)
+			}
+		}
+		failed := h.events("ada", events.MessageFailedType)
+		if len(failed) != 1 || field(failed[0], "reason") != "expired" || !slices.Equal(recipients(t, failed[0]), addresses(150)[100:]) {
+			t.Errorf("%v", failed)
+		}
+		for _, k := range h.keys() {
+			if !strings.HasSuffix(k, ":spool") && !strings.HasSuffix(k, ":sum") {
+				t.Errorf("%s is left", k)
+			}
+		}
+	}, slowly, func(o *smtpsend.Options) { o.Config.KeepUnknown = time.Hour })
+}
+
+// Once somebody says that the message was taken, whoever was not offered it yet is sent to
+// at once, and no attempt of theirs is used.
+func TestMany_behind_the_resolved(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(x *tx) error {
+			if x.n > 0 {
+				return nil
+			}
+			return unanswered(x)
+		})
+		h.account("ada")
+		r := request("ada", addresses(150)...)
+		r.Attempts = 1
+		id := h.submit(r)
+		time.Sleep(5 * time.Second)
+		if _, err := h.Queue.Resolve(t.Context(), id, smtpsend.ResolveSent); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		row := h.row(id)
+		if row.State != store.SubmissionSent || row.Last.Error != "" || !slices.Equal(h.sink.sizes(), []int{100, 50}) {
+			t.Errorf("%s, transactions for %v, last %+v", row.State, h.sink.sizes(), row.Last)
+		}
+	})
 }
 
 // A reply that comes when the row was made unknown meanwhile is written down for those it

@@ -206,15 +206,18 @@ func (r *run) ops(was store.Submission, s *step, probe bool) store.MoveOps {
 	if s.sleep != "" {
 		ops.Sleep = &store.Sleep{Until: s.until, Reason: s.sleep, Level: s.fails + 1}
 	}
-	taken := len(s.sentTo)
-	if s.row.State == store.SubmissionUnknown || s.row.PossibleDuplicate {
-		taken = len(was.Pending) // it may have been
-	}
-	if taken == 0 {
-		ops.GiveBack.Messages = 1
-	}
-	ops.GiveBack.Recipients = len(was.Pending) - taken
+	ops.GiveBack = s.giveBack(was)
 	return ops
+}
+
+// giveBack is what the limits were charged for and the server certainly did not take.
+func (s *step) giveBack(was store.Submission) (c store.Charge) {
+	taken := len(s.sentTo) + len(s.perhaps)
+	if taken == 0 {
+		c.Messages = 1
+	}
+	c.Recipients = len(was.Pending) - taken
+	return c
 }
 
 // move writes a step: the row, its events, and what every step of its kind asks for.

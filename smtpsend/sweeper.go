@@ -96,7 +96,7 @@ func (s *Sweeper) recover(ctx context.Context, rows []store.Submission) error {
 			return err
 		}
 		st := s.core.moment(now, 0).recover(row)
-		next, err := s.core.move(ctx, row, st, store.MoveOps{Recover: true, GiveBack: recovered(row, st)})
+		next, err := s.core.move(ctx, row, st, store.MoveOps{Recover: true, GiveBack: st.giveBack(row)})
 		switch {
 		case errors.Is(err, store.ErrStale), errors.Is(err, store.ErrNotFound):
 			continue // it lives, or its account does not
@@ -109,14 +109,6 @@ func (s *Sweeper) recover(ctx context.Context, rows []store.Submission) error {
 		s.core.follow(ctx, next)
 	}
 	return errors.Join(errs...)
-}
-
-// recovered is what the limits get back of a submission that was not sent.
-func recovered(row store.Submission, s *step) store.Charge {
-	if s.row.State == store.SubmissionUnknown || s.row.PossibleDuplicate {
-		return store.Charge{}
-	}
-	return store.Charge{Messages: 1, Recipients: len(row.Pending)}
 }
 
 // carry gives accounts a task that have something due and nobody who sends it.
@@ -159,7 +151,25 @@ func (s *Sweeper) lookInto(ctx context.Context) error {
 			s.core.follow(ctx, row)
 		}
 	}
-	return s.expire(ctx, now)
+	return errors.Join(s.abandon(ctx, now), s.expire(ctx, now))
+}
+
+// abandon has rows go that stayed unknown for as long as they are kept, and tells of whom
+// they had not been offered to.
+func (s *Sweeper) abandon(ctx context.Context, now time.Time) error {
+	rows, err := s.core.store.UnsettledSubmissions(ctx, sweepMost)
+	errs := []error{err}
+	for _, row := range rows {
+		if row.State != store.SubmissionUnknown {
+			continue
+		}
+		st := s.core.moment(now, 0).abandon(row)
+		_, err := s.core.store.MoveSubmission(ctx, row, st.row, st.events, store.MoveOps{Forget: now})
+		if err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // expire gives up what has waited too long, whatever for: claims never come to what is held,

@@ -66,6 +66,8 @@
 //	{sNN}:outbox:leases     zset    claimed submissions -> end of the lease in ms      none
 //	{sNN}:outbox:STATE      zset    all submissions of the shard in a state            none
 //	{sNN}:outbox:ended      zset    submissions that ended -> when to remove them      sweep
+//	{sNN}:outbox:unsettled  zset    unknown outcomes with recipients behind them ->    none
+//	                                when these are given up
 //	{sNN}:outbox:sum        hash    n bytes of what waits in the shard                 none
 //	{sNN}:outbox:drops      zset    names of dropped:…                                 sweep
 //	{sNN}:outbox:dropped:…  zset    what a deleted account had in a state              sweep

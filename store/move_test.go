@@ -449,7 +449,10 @@ func TestSubmission_books_agree(t *testing.T) {
 		step := func(to store.SubmissionState, ops store.MoveOps, from ...store.SubmissionState) {
 			if m, ok := pick(from...); ok {
 				rows[m.ID] = f.move(m, to, ops, func(m *store.Submission) {
-					m.Ended = f.now
+					m.Ended, m.Deferred = f.now, nil
+					if rapid.Bool().Draw(rt, "behind") {
+						m.Deferred = []store.Refusal{{Recipient: "b@x"}}
+					}
 					if to == store.SubmissionHeld {
 						m.Reason = rapid.SampledFrom([]string{store.HeldReview, store.HeldSendLimit}).Draw(rt, "reason")
 					}
@@ -475,7 +478,7 @@ func TestSubmission_books_agree(t *testing.T) {
 			"error":  func() { step(queued, none, processing) },
 			"sleep":  func() { step(queued, store.MoveOps{Sleep: &store.Sleep{Until: f.now.Add(time.Minute)}}, processing) },
 			"fail":   func() { step(failed, none, processing, queued, held) },
-			"lose":   func() { step(unknown, none, processing) },
+			"lose":   func() { step(unknown, none, processing, unknown) },
 			"hold":   func() { step(held, none, queued, processing) },
 			"retry":  func() { step(queued, none, failed, held, unknown) },
 			"cancel": func() { step(canceled, none, queued, held, store.SubmissionScheduled) },
@@ -509,6 +512,15 @@ func TestSubmission_books_agree(t *testing.T) {
 			score, err := f.rdb.ZScore(ctx, f.key("a:support:outbox:due"), string(id)).Result()
 			if (err == nil) != m.Waiting() || err == nil && int64(score) != m.Due().UnixMilli() {
 				rt.Errorf("%s is %s %s and due at %v, %v", id, m.State, m.Reason, score, err)
+			}
+			ends := map[bool]string{true: "ended"}[m.State.Final() || m.State == unknown]
+			if m.State == unknown && len(m.Deferred) > 0 {
+				ends = "unsettled"
+			}
+			for _, set := range []string{"ended", "unsettled"} {
+				if in := f.rdb.ZScore(ctx, f.key("outbox:"+set), string(id)).Err() == nil; in != (set == ends) {
+					rt.Errorf("%s is %s, in %s %v", id, m.State, set, in)
+				}
 			}
 			if m.State == processing {
 				active++

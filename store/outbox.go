@@ -183,8 +183,19 @@ func (s *Store) DueSpools(ctx context.Context, limit int) ([]DueSpool, error) {
 
 // LostSubmissions are submissions whose lease has run out, at most limit a shard.
 func (s *Store) LostSubmissions(ctx context.Context, limit int) ([]Submission, error) {
+	return s.overdueRows(ctx, "leases", limit)
+}
+
+// UnsettledSubmissions are those whose outcome stayed unknown for as long as they are kept
+// and that have recipients who were not offered: at most limit a shard.
+func (s *Store) UnsettledSubmissions(ctx context.Context, limit int) ([]Submission, error) {
+	return s.overdueRows(ctx, "unsettled", limit)
+}
+
+// overdueRows are the submissions of such a set.
+func (s *Store) overdueRows(ctx context.Context, set string, limit int) ([]Submission, error) {
 	var ids []string
-	if err := s.overdue(ctx, "leases", limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) }); err != nil {
+	if err := s.overdue(ctx, set, limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) }); err != nil {
 		return nil, err
 	}
 	return s.submissions(ctx, ids)

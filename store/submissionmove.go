@@ -183,14 +183,7 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 		t.guard(body, "", "#"+strconv.Itoa(was.Pieces))
 		t.op("PERSIST", t.key(body))
 	}
-	n := Shard(t.id)
-	if next.State.Final() || next.State == SubmissionUnknown {
-		if was.State != next.State || !ops.Forget.IsZero() { // else what was said before holds
-			t.op("ZADD", t.key(k.outbox(n, "ended")), forgetAt(next, ops.Forget).UnixMilli(), string(was.ID))
-		}
-	} else if was.State.Final() || was.State == SubmissionUnknown {
-		t.op("ZREM", t.key(k.outbox(n, "ended")), string(was.ID))
-	}
+	t.endsIn(was, next, ops.Forget)
 	if g := ops.GiveBack; g.Messages+g.Recipients > 0 && !was.ChargedAt.IsZero() {
 		table, ms := t.key(k.outboxOf(t.id, "limits")), was.ChargedAt.UnixMilli()
 		minute, hour := strconv.FormatInt(ms/60_000, 10), strconv.FormatInt(ms/3_600_000, 10)
@@ -203,6 +196,29 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 		next.ChargedAt = time.Time{}
 	}
 	return next, nil
+}
+
+// ends names the set that a submission stands in until its end; "" = it has none yet. Behind
+// an unknown outcome recipients may wait: somebody must tell of them before the row goes.
+func (m *Submission) ends() string {
+	switch {
+	case m.State == SubmissionUnknown && len(m.Deferred) > 0:
+		return "unsettled"
+	case m.State.Final(), m.State == SubmissionUnknown:
+		return "ended"
+	}
+	return ""
+}
+
+// endsIn puts a submission into the set of its end.
+func (t *tx) endsIn(was, next Submission, forget time.Time) {
+	n, from, to := Shard(t.id), was.ends(), next.ends()
+	if from != "" && from != to {
+		t.op("ZREM", t.key(t.s.k.outbox(n, from)), string(was.ID))
+	}
+	if to != "" && (from != to || was.State != next.State || !forget.IsZero()) { // else what was said before holds
+		t.op("ZADD", t.key(t.s.k.outbox(n, to)), forgetAt(next, forget).UnixMilli(), string(was.ID))
+	}
 }
 
 // forgetAt is when a row that ended is removed.
