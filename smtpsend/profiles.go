@@ -1,11 +1,9 @@
 package smtpsend
 
 import (
-	"bytes"
 	_ "embed"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"regexp"
 	"slices"
@@ -75,7 +73,7 @@ const maxProfiles = 1000
 
 // NewProfiles reads the profiles of a configuration, as YAML (or JSON) like that of
 // profiles.yaml, and puts them before those that come along; "" adds none. The error
-// joins all problems.
+// joins all problems, each with the index of its profile and its field: [0].hosts.
 func NewProfiles(own string) (*Profiles, error) {
 	known, err := decodeProfiles(embeddedProfiles)
 	if err != nil {
@@ -84,9 +82,6 @@ func NewProfiles(own string) (*Profiles, error) {
 	ours, err := decodeProfiles(own)
 	if err != nil {
 		return nil, err
-	}
-	if len(ours) > maxProfiles {
-		return nil, fmt.Errorf("at most %d providers", maxProfiles)
 	}
 	ps := &Profiles{all: append(ours, known...)}
 	last := known[len(known)-1]
@@ -103,7 +98,7 @@ func NewProfiles(own string) (*Profiles, error) {
 			p.SentCopy = last.SentCopy
 		}
 		for _, err := range p.problems() {
-			errs = append(errs, fmt.Errorf("%s.%w", p.Name, err))
+			errs = append(errs, fmt.Errorf("[%d].%w", i, err))
 		}
 		if i < len(ps.all)-1 {
 			p.LimitReplies = slices.Concat(p.LimitReplies, last.LimitReplies)
@@ -112,14 +107,34 @@ func NewProfiles(own string) (*Profiles, error) {
 	return ps, errors.Join(errs...)
 }
 
-func decodeProfiles(s string) ([]Profile, error) {
-	d := yaml.NewDecoder(bytes.NewReader([]byte(s)))
-	d.KnownFields(true)
-	var ps []Profile
-	if err := d.Decode(&ps); err != nil && !errors.Is(err, io.EOF) {
+// decodeProfiles reads a list field by field, so that each problem has its place.
+func decodeProfiles(s string) (ps []Profile, _ error) {
+	var list []yaml.Node
+	if err := yaml.Unmarshal([]byte(s), &list); err != nil {
 		return nil, fmt.Errorf("must be a list of profiles: %w", err)
 	}
-	return ps, nil
+	if len(list) > maxProfiles {
+		return nil, fmt.Errorf("at most %d profiles", maxProfiles)
+	}
+	var errs []error
+	for i, n := range list {
+		if n.Kind != yaml.MappingNode {
+			errs = append(errs, fmt.Errorf("[%d]: must hold the fields of a profile", i))
+		}
+		var p Profile
+		for ; len(n.Content) > 1; n.Content = n.Content[2:] {
+			field := yaml.Node{Kind: yaml.MappingNode, Content: n.Content[:2]}
+			err := field.Load(&p, yaml.WithKnownFields())
+			if several, ok := errors.AsType[*yaml.LoadErrors](err); ok {
+				err = errors.New(several.Errors[0].Message) // without the line, which is not the file's
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("[%d].%s: %w", i, n.Content[0].Value, err))
+			}
+		}
+		ps = append(ps, p)
+	}
+	return ps, errors.Join(errs...)
 }
 
 // problems are the fields that cannot be.
@@ -144,8 +159,11 @@ func (p *Profile) problems() (errs []error) {
 	if p.Recipients < 1 || p.Recipients > 10_000 {
 		bad("recipients", "must be 1 to 10000")
 	}
-	if min(p.Limits.PerMinute, p.Limits.PerHour, p.Limits.PerDay, p.Limits.RecipientsPerDay) < 0 || p.Size < 0 {
+	if min(p.Limits.PerMinute, p.Limits.PerHour, p.Limits.PerDay, p.Limits.RecipientsPerDay) < 0 {
 		bad("limits", "must not be negative")
+	}
+	if p.Size < 0 {
+		bad("size", "must not be negative")
 	}
 	if !slices.Contains([]string{CopyServer, CopyAppend, CopyProbe}, p.SentCopy) {
 		bad("sentCopy", "%q: must be server, append or probe", p.SentCopy)

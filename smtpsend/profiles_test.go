@@ -42,15 +42,21 @@ func TestProfiles_of_the_configuration_come_first(t *testing.T) {
 
 func TestProfiles_problems(t *testing.T) {
 	for own, want := range map[string]string{
-		`[{name: a, host: x}]`:                                           "host",
-		`[{hosts: [x]}]`:                                                 "name: must be given",
-		`[{name: a, hosts: [x], sentCopy: maybe}]`:                       "a.sentCopy",
-		`[{name: a, hosts: [x], connections: 1000}]`:                     "a.connections",
-		`[{name: a, hosts: ["[x"]}]`:                                     "a.hosts",
-		`[{name: a, hosts: [x], limits: {perDay: -1}}]`:                  "a.limits",
-		`[{name: a, hosts: [x], limitReplies: [{enhanced: "5.4"}]}]`:     "a.limitReplies",
-		`[{name: a, hosts: [x], limitReplies: [{texts: ["too much"]}]}]`: "a.limitReplies",
-		`{gmail: {}}`: "must be a list",
+		`[{name: a, host: x}]`:                                 "[0].host: field host not found",
+		`[{name: a, hosts: [x]}, {name: b, hosts: 7}]`:         "[1].hosts: ",
+		`[{name: a, hosts: [x], connections: many, size: -1}]`: "[0].connections: ",
+		`[{name: a, hosts: [x], limits: {perYear: 1}}]`:        "[0].limits: field perYear not found",
+		`[a]`:            "[0]: must hold the fields",
+		`[{hosts: [x]}]`: "[0].name: must be given",
+		`[{name: a, hosts: [x], sentCopy: maybe}]`:                          "[0].sentCopy: \"maybe\"",
+		`[{name: a, hosts: [x]}, {name: a, hosts: [x], connections: 1000}]`: "[1].connections: must be 1 to 100",
+		`[{name: a, hosts: ["[x"]}]`:                                        "[0].hosts: ",
+		`[{name: a, hosts: [x], size: -1}]`:                                 "[0].size: ",
+		`[{name: a, hosts: [x], limits: {perDay: -1}}]`:                     "[0].limits: ",
+		`[{name: a, hosts: [x], limitReplies: [{enhanced: "5.4"}]}]`:        "[0].limitReplies: ",
+		`[{name: a, hosts: [x], limitReplies: [{texts: ["too much"]}]}]`:    "[0].limitReplies: ",
+		`{gmail: {}}`:                            "must be a list",
+		"[" + strings.Repeat("{}, ", 1001) + "]": "at most 1000",
 	} {
 		if _, err := NewProfiles(own); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", own, err)

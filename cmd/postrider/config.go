@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/imapsync"
 	"github.com/postrider/postrider/internal/egress"
+	"github.com/postrider/postrider/smtpsend"
 	"github.com/postrider/postrider/store/secret"
 )
 
@@ -87,6 +88,7 @@ type Config struct {
 		MaxAge           time.Duration `yaml:"maxAge"`
 		EHLOName         string        `yaml:"ehloName"`
 		IDHeader         string        `yaml:"idHeader"`
+		Providers        nestedList    `yaml:"providers"` // smtpsend.NewProfiles
 		Keep             struct {
 			Sent    time.Duration `yaml:"sent"`
 			Failed  time.Duration `yaml:"failed"`
@@ -159,6 +161,7 @@ func defaultConfig() Config {
 	c.Send.MaxAccountQueued = 100_000
 	c.Send.MaxAge = 5 * 24 * time.Hour
 	c.Send.IDHeader = "X-Postrider-Id"
+	c.Send.Providers = "[]"
 	c.Send.Keep.Sent = 24 * time.Hour
 	c.Send.Keep.Failed = 7 * 24 * time.Hour
 	c.Send.Keep.Unknown = 30 * 24 * time.Hour
@@ -228,11 +231,18 @@ func (c *Config) problems() []problem {
 	oneOf("sync.compress", c.Sync.Compress, "auto", "never")
 	oneOf("mail.egress", c.Mail.Egress, egress.Any, egress.Private, egress.Public)
 
-	if _, err := imapsync.NewProfiles(string(c.Mail.Providers)); err != nil {
-		for line := range strings.Lines(err.Error()) { // joined: one problem a line
-			bad("mail.providers", "%s", strings.TrimSpace(line))
+	each := func(key string, err error) { // joined: one problem a line
+		if err == nil {
+			return
+		}
+		for line := range strings.Lines(err.Error()) {
+			bad(key, "%s", strings.TrimSpace(line))
 		}
 	}
+	_, err := imapsync.NewProfiles(string(c.Mail.Providers))
+	each("mail.providers", err)
+	_, err = smtpsend.NewProfiles(string(c.Send.Providers))
+	each("send.providers", err)
 
 	if !c.Redis.URL.Empty() {
 		if _, err := redisOptions(c.Redis.URL.Reveal()); err != nil {
@@ -359,11 +369,8 @@ func (c *Config) problems() []problem {
 	if c.Webhook.SlowShare <= 0 || c.Webhook.SlowShare > 1 {
 		bad("webhook.slowShare", "must be above 0 and at most 1")
 	}
-	if _, err := egress.New(egress.Policy{Name: c.Egress.Policy, Allow: c.Egress.Allow}); err != nil {
-		for line := range strings.Lines(err.Error()) { // joined: one problem a line
-			bad("egress", "%s", strings.TrimSpace(line))
-		}
-	}
+	_, err = egress.New(egress.Policy{Name: c.Egress.Policy, Allow: c.Egress.Allow})
+	each("egress", err)
 	return list
 }
 

@@ -61,7 +61,7 @@ func TestFieldsCanBeSet(t *testing.T) {
 	samples := map[reflect.Type]string{
 		reflect.TypeFor[string](): "x", reflect.TypeFor[bool](): "true", reflect.TypeFor[int](): "7", reflect.TypeFor[float64](): "0.25",
 		reflect.TypeFor[time.Duration](): "5m0s", reflect.TypeFor[size](): "20MiB", reflect.TypeFor[secret.Text](): "hidden",
-		reflect.TypeFor[nested](): "{}", reflect.TypeFor[[]string](): "a,b", reflect.TypeFor[[]secret.Text](): "hidden,too",
+		reflect.TypeFor[nested](): "{}", reflect.TypeFor[nestedList](): "[]", reflect.TypeFor[[]string](): "a,b", reflect.TypeFor[[]secret.Text](): "hidden,too",
 	}
 	c := defaultConfig()
 	for _, f := range c.fields() {
@@ -155,6 +155,11 @@ func TestCheckConfigJudgesValues(t *testing.T) {
 		{"mail: {providers: {x: {}, y: {}}}", "mail.providers (FILE:1): y.hosts: one of hosts, idName and capability"},
 		{"mail:\n  providers: [gmail]", "FILE:2: mail.providers: must hold keys"},
 		{"mail: {providers: {gmail: {conections: 4}}}", "conections"},
+		{"send: {providers: [{name: a, hosts: [x]}, {name: b, hosts: [y], connections: 101}]}", "send.providers (FILE:1): [1].connections: must be 1 to 100"},
+		{"send: {providers: [{name: a, hosts: [x], conections: 4}, {name: b}]}", "send.providers (FILE:1): [0].conections: field conections not found"},
+		{"send: {providers: [{hosts: [x]}, {name: b}]}", "send.providers (FILE:1): [1].hosts: must be given"},
+		{"send:\n  providers: {gmail: {}}", "FILE:2: send.providers: must hold a list"},
+		{"send: {providers: [gmail]}", "send.providers (FILE:1): [0]: must hold the fields of a profile"},
 		{"events: {retention: 1m}", "events.retention (FILE:1)"},
 		{"sync: {proofInterval: 1h}", "sync.proofInterval (FILE:1)"},
 		{"a: [", "FILE: "},
@@ -180,7 +185,7 @@ func TestCheckConfigShow(t *testing.T) {
 	if err := os.WriteFile(secretFile, []byte(token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	path := writeConfig(t, "api:\n  listen: 127.0.0.1:4000\negress:\n  allow: [10.0.0.0/8, hooks.lan]\nredis:\n  url: redis://user:geheim@127.0.0.1:6379\n")
+	path := writeConfig(t, "api:\n  listen: 127.0.0.1:4000\negress:\n  allow: [10.0.0.0/8, hooks.lan]\nredis:\n  url: redis://user:geheim@127.0.0.1:6379\nsend:\n  providers:\n    - {name: ours, hosts: [x]}\n")
 	env := []string{"POSTRIDER_API_TOKEN_FILE=" + secretFile, "POSTRIDER_ROLES=api, sync", "POSTRIDER_EGRESS_ALLOW_HTTP=true", "POSTRIDER_URL=x", `POSTRIDER_MAIL_PROVIDERS={"gmail":{"connections":4}}`}
 	code, stdout, stderr := runHere(t, env, "", "check-config", "--show", "--config", path)
 	if code != exitDone {
@@ -200,6 +205,7 @@ func TestCheckConfigShow(t *testing.T) {
 		"egress.allowHttp":  "true $POSTRIDER_EGRESS_ALLOW_HTTP",
 		"events.retention":  "72h0m0s default",
 		"mail.providers":    `{"gmail":{"connections":4}} $POSTRIDER_MAIL_PROVIDERS`,
+		"send.providers":    `[{"hosts":["x"],"name":"ours"}] ` + path + ":8",
 		"webhook.slowShare": "0.5 default",
 	} {
 		if got := strings.Join(shown[key], " "); got != want {

@@ -50,14 +50,18 @@ type field struct {
 }
 
 // nested is a key that holds keys of its own, as YAML or JSON; in the environment it is
-// that text.
-type nested string
+// that text. nestedList holds a list of such.
+type (
+	nested     string
+	nestedList string
+)
 
 var (
-	nestedType   = reflect.TypeFor[nested]()
-	textType     = reflect.TypeFor[secret.Text]()
-	durationType = reflect.TypeFor[time.Duration]()
-	sizeType     = reflect.TypeFor[size]()
+	nestedType     = reflect.TypeFor[nested]()
+	nestedListType = reflect.TypeFor[nestedList]()
+	textType       = reflect.TypeFor[secret.Text]()
+	durationType   = reflect.TypeFor[time.Duration]()
+	sizeType       = reflect.TypeFor[size]()
 )
 
 // fields lists all keys in the order of the struct.
@@ -93,8 +97,6 @@ func (f field) env() string {
 	}
 	return "POSTRIDER_" + b.String()
 }
-
-func (f field) isNested() bool { return f.v.Type() == nestedType }
 
 func (f field) isList() bool { return f.v.Kind() == reflect.Slice }
 

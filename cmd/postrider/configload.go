@@ -138,12 +138,17 @@ func (l *loaded) readFile(file string) []error {
 				continue
 			}
 			l.sources[key] = fmt.Sprintf("%s:%d", file, k.Line)
-			words, err := nodeWords(v)
-			if f.isNested() {
-				words, err = nestedWords(v)
-			}
-			if err == nil && v.Kind == yaml.SequenceNode && !f.isList() {
+			var words []string
+			var err error
+			switch {
+			case f.v.Type() == nestedType:
+				words, err = nestedWords(v, map[string]any{}, "keys")
+			case f.v.Type() == nestedListType:
+				words, err = nestedWords(v, []any{}, "a list")
+			case v.Kind == yaml.SequenceNode && !f.isList():
 				err = errNotList
+			default:
+				words, err = nodeWords(v)
 			}
 			if err == nil {
 				err = f.set(words)
@@ -179,13 +184,12 @@ func nodeWords(n *yaml.Node) ([]string, error) {
 	return nil, errors.New("must be a value, not keys of its own")
 }
 
-// nestedWords is a node with all that it holds as one line of JSON.
-func nestedWords(n *yaml.Node) ([]string, error) {
-	var m map[string]any
-	if err := n.Decode(&m); err != nil {
-		return nil, fmt.Errorf("must hold keys: %w", err)
+// nestedWords is a node with all that it holds, which is like into, as one line of JSON.
+func nestedWords[T any](n *yaml.Node, into T, what string) ([]string, error) {
+	if err := n.Decode(&into); err != nil {
+		return nil, fmt.Errorf("must hold %s: %w", what, err)
 	}
-	b, err := json.Marshal(m)
+	b, err := json.Marshal(into)
 	return []string{string(b)}, err
 }
 

@@ -26,10 +26,14 @@ func (d *daemon) buildSender(guard *egress.Guard) (err error) {
 			Rcpt: s.Timeouts.Rcpt, Data: s.Timeouts.Data, Block: s.Timeouts.Block, Dot: s.Timeouts.Dot, Transaction: s.Timeouts.Transaction,
 		},
 	})
+	profiles, err := smtpsend.NewProfiles(string(s.Providers))
+	if err != nil {
+		return fmt.Errorf("send.providers: %w", err)
+	}
 	d.actor = imapsync.NewActor(imapsync.ActorOptions{Store: d.store, Dialer: d.dialer, Kick: d.kick, Log: d.log})
 	box := mailbox{d.actor}
 	d.sender, err = smtpsend.New(smtpsend.Options{
-		Store: d.store, Redis: d.redis.client, Transport: d.pool, Reader: box, Mailbox: box,
+		Store: d.store, Redis: d.redis.client, Transport: d.pool, Reader: box, Mailbox: box, Profiles: profiles,
 		Instance: d.instance, Logger: d.log, Registerer: d.registry,
 		Config: smtpsend.Config{
 			Concurrency: s.Concurrency, MaxRecipients: s.MaxRecipients, MaxMessageSize: int64(s.MaxMessageSize), MaxAge: s.MaxAge, IDHeader: s.IDHeader,

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/smtpsend/smtptest"
+)
+
+// Sending follows the providers of the configuration.
+func TestDaemonSends(t *testing.T) {
+	sink := smtptest.StartSink(t, smtptest.SinkOptions{})
+	d := startDaemon(t, func(l *loaded) {
+		l.Send.Providers = `[{name: ours, hosts: ["127.*"], recipients: 1}]`
+	})
+	c := &apiClient{url: d.url(), token: d.token, http: newHTTPClient()}
+	t.Cleanup(c.http.CloseIdleConnections)
+	host, port := sink.Addr()
+	for _, ask := range []struct {
+		path string
+		body map[string]any
+	}{
+		{"/v1/account", map[string]any{
+			"account": "jo", "email": "jo@sender.example", "imap": false,
+			"smtp": map[string]any{"host": host, "port": port, "secure": false, "plaintext": true},
+		}},
+		{"/v1/account/jo/submit", map[string]any{"to": []any{address("", "ann@example.net"), address("", "bob@example.net")}, "subject": "Two"}},
+	} {
+		if err := c.call(t.Context(), "POST", ask.path, ask.body, nil); err != nil {
+			t.Fatal(ask.path, err)
+		}
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	got, err := sink.Wait(ctx, 2)
+	if err != nil || len(got) != 2 {
+		t.Errorf("two recipients came in %d transactions of a server that takes one recipient: %v", len(got), err)
+	}
+}
