@@ -8,7 +8,7 @@ import (
 	"github.com/postrider/postrider/smtpsend/smtptest"
 )
 
-// Sending follows the providers of the configuration.
+// Sending follows the providers of the configuration, and its connections are counted.
 func TestDaemonSends(t *testing.T) {
 	sink := smtptest.StartSink(t, smtptest.SinkOptions{})
 	d := startDaemon(t, func(l *loaded) {
@@ -37,4 +37,19 @@ func TestDaemonSends(t *testing.T) {
 	if err != nil || len(got) != 2 {
 		t.Errorf("two recipients came in %d transactions of a server that takes one recipient: %v", len(got), err)
 	}
+	eventually(t, 5*time.Second, "connections are kept for the next message", func() bool {
+		families, err := d.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]float64{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == "postrider_send_connections" {
+					got[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+				}
+			}
+		}
+		return len(got) == 2 && got["busy"] == 0 && got["idle"] > 0
+	})
 }

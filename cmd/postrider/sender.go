@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/imapsync"
 	"github.com/postrider/postrider/internal/egress"
@@ -29,6 +31,16 @@ func (d *daemon) buildSender(guard *egress.Guard) (err error) {
 	profiles, err := smtpsend.NewProfiles(string(s.Providers))
 	if err != nil {
 		return fmt.Errorf("send.providers: %w", err)
+	}
+	for state, count := range map[string]func(transport.Stats) int{
+		"idle": func(s transport.Stats) int { return s.Idle },
+		"busy": func(s transport.Stats) int { return s.Busy },
+	} {
+		if err := d.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "postrider_send_connections", Help: "Connections of this process to submission servers.", ConstLabels: prometheus.Labels{"state": state},
+		}, func() float64 { return float64(count(d.pool.Stats())) })); err != nil {
+			return err
+		}
 	}
 	d.actor = imapsync.NewActor(imapsync.ActorOptions{Store: d.store, Dialer: d.dialer, Kick: d.kick, Log: d.log})
 	box := mailbox{d.actor}

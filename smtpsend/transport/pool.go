@@ -29,6 +29,7 @@ type Pool struct {
 	idle    []*pooled // the longest unused first
 	uses    map[*use]struct{}
 	hosts   map[string]*host
+	conns   int // that are not closed yet
 	waiting int // for total
 	stats   Stats
 }
@@ -60,7 +61,7 @@ type host struct {
 
 // Stats are what a pool does and did.
 type Stats struct {
-	Idle, Busy               int    // connections; Busy counts every Send in progress
+	Idle, Busy               int    // connections: unused, and carrying a message or being closed
 	Opened, Reused, Replaced uint64 // since the start; Replaced had ended unnoticed
 }
 
@@ -124,7 +125,9 @@ func (p *Pool) try(ctx context.Context, u *use, c *pooled, env *Envelope, body f
 	r.Reused = c.reused
 	again = c.reused && c.lost && !c.answered && ctx.Err() == nil
 	if again {
-		p.count(func(s *Stats) { s.Replaced++ })
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.stats.Replaced++
 	}
 	return r, e, again
 }
@@ -232,7 +235,10 @@ func (p *Pool) open(ctx context.Context, at place, s Server) (*pooled, *Error) {
 		p.release(c)
 		return nil, e
 	}
-	p.count(func(s *Stats) { s.Opened++ })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns++
+	p.stats.Opened++
 	return c, nil
 }
 
@@ -283,6 +289,9 @@ func (p *Pool) part(c *pooled) {
 	p.tasks.Go(func() {
 		c.quit()
 		p.release(c)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.conns--
 	})
 }
 
@@ -302,12 +311,6 @@ func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.stats
-	s.Idle, s.Busy = len(p.idle), len(p.uses)
+	s.Idle, s.Busy = len(p.idle), p.conns-len(p.idle)
 	return s
-}
-
-func (p *Pool) count(f func(*Stats)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f(&p.stats)
 }

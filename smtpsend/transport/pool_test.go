@@ -264,8 +264,14 @@ func TestKeys(t *testing.T) {
 				t.Errorf("message %d was sent as %s", i, m.User)
 			}
 		}
+		if s := r.pool.Stats(); s.Idle != 3 || s.Busy != 0 {
+			t.Errorf("%+v", s)
+		}
 		// New credentials: the old connection ends, now or after its message.
 		during := func(context.Context, []string) error {
+			if s := r.pool.Stats(); s.Idle != 2 || s.Busy != 1 {
+				t.Errorf("%+v", s)
+			}
 			r.pool.Forget(func(key string) bool { return strings.HasPrefix(key, "jo/") })
 			return nil
 		}
