@@ -34,6 +34,7 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"send", "-h"}, exitDone, "example: echo Hello | postrider send"},
 		{[]string{"send", "--account", "jo"}, exitUsage, "--account A --to X"},
 		{[]string{"send", "--account", "jo", "--to", "a@x.example", "--attach", "/nowhere/at/all"}, exitUsage, "/nowhere/at/all"},
+		{[]string{"send", "--account", "jo", "--to", "a@x.example", "--wait", "-1s"}, exitUsage, "--wait"},
 		{[]string{"send", "--account", "jo", "--to", "a@x.example", "--data", "/nowhere/at/all"}, exitUsage, "which server?"},
 		{[]string{"token"}, exitUsage, "create, list or revoke"},
 		{[]string{"token", "make"}, exitUsage, `"make"`},

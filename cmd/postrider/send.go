@@ -45,6 +45,7 @@ func runSend(ctx context.Context, p *program, fs *flag.FlagSet) error {
 	subject := fs.String("subject", "", "`subject`")
 	html := fs.Bool("html", false, "what comes by standard input is HTML")
 	due := fs.String("at", "", "send at this `time` (RFC 3339), and do not wait for it")
+	most := fs.Duration("wait", 10*time.Minute, "most `time` to wait until it is sent; 0 = as long as it takes")
 	var to, cc, bcc, attach several
 	fs.Var(&to, "to", "recipient's `address`; may be repeated")
 	fs.Var(&cc, "cc", "`address` in Cc; may be repeated")
@@ -55,6 +56,9 @@ func runSend(ctx context.Context, p *program, fs *flag.FlagSet) error {
 	}
 	if *account == "" || len(to)+len(cc)+len(bcc) == 0 {
 		return usagef("say from which account, and to whom: --account A --to X")
+	}
+	if *most < 0 {
+		return usagef("--wait must not be negative")
 	}
 	body := map[string]any{"subject": *subject}
 	if *from != "" {
@@ -105,14 +109,14 @@ func runSend(ctx context.Context, p *program, fs *flag.FlagSet) error {
 	defer c.http.CloseIdleConnections()
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	s := sending{client: c, out: p.stdout, errOut: p.stderr}
+	s := sending{client: c, out: p.stdout}
 	if err := s.submit(ctx, *account, body); err != nil {
 		return err
 	}
 	if *due != "" {
 		return nil
 	}
-	return s.follow(ctx)
+	return s.follow(ctx, *most)
 }
 
 // sendAddress reads "Name <address>" or an address alone; what it is no business of ours
@@ -150,10 +154,10 @@ func sendFiles(paths []string) (list []map[string]string, err error) {
 
 // sending is one submission as the command follows it.
 type sending struct {
-	client      *apiClient
-	out, errOut io.Writer
-	queueID     string
-	said        string
+	client  *apiClient
+	out     io.Writer
+	queueID string
+	said    string
 }
 
 // submit queues the message. The key makes it safe to ask again when no answer came.
@@ -212,15 +216,21 @@ type outboxEntry struct {
 	} `json:"recipients"`
 }
 
-// follow prints each state until one that does not end by itself. Only sent, to every
-// recipient, is success.
-func (s *sending) follow(ctx context.Context) error {
+// follow prints each state until one that does not end by itself, for as long as most, if
+// that is not 0. Only sent, to every recipient, is success.
+func (s *sending) follow(ctx context.Context, most time.Duration) error {
+	if most > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, most, s.stays(fmt.Sprintf("it is not sent after %s", most)))
+		defer stop()
+	}
 	for {
 		var e outboxEntry
-		if err := s.client.call(ctx, http.MethodGet, "/v1/outbox/"+s.queueID, nil, &e); err != nil {
-			if ctx.Err() != nil {
-				return context.Canceled
-			}
+		err := s.client.call(ctx, http.MethodGet, "/v1/outbox/"+s.queueID, nil, &e)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
 			return err
 		}
 		if line := e.line(); line != s.said {
@@ -230,17 +240,21 @@ func (s *sending) follow(ctx context.Context) error {
 		switch e.State {
 		case "sent":
 			return s.refused(&e)
-		case "failed", "canceled", "unknown":
+		case "failed", "canceled":
 			return exitStatus(exitFailed)
-		case "held":
-			if e.Reason == "review" {
-				return exitStatus(exitFailed)
-			}
+		}
+		if what := e.needs(); what != "" {
+			return s.stays(what)
 		}
 		if err := wait(ctx, sendPoll); err != nil {
-			return context.Canceled
+			return context.Cause(ctx)
 		}
 	}
+}
+
+// stays is why we wait no longer for what is still in the outbox, and what can be done with it.
+func (s *sending) stays(why string) error {
+	return fmt.Errorf("%s\n  it stays in the outbox: GET %s/v1/outbox/%s shows it, DELETE cancels it", why, s.client.url, s.queueID)
 }
 
 // refused names the recipients that the server did not take, and is an error if there are any.
@@ -252,6 +266,21 @@ func (s *sending) refused(e *outboxEntry) (err error) {
 		}
 	}
 	return err
+}
+
+// needs is what somebody must do before it goes on; "" where it does by itself.
+func (e *outboxEntry) needs() string {
+	switch e.Reason {
+	case "review":
+		return "it is held until it is released (POST …/release)"
+	case "authentication":
+		return "it is held until the account has credentials that the server accepts"
+	case "accountPaused":
+		return "it is held until the account is resumed"
+	case "outcomeUnknown":
+		return "the server may have it or not: look in the Sent folder, and say what it is (POST …/resolve)"
+	}
+	return ""
 }
 
 // line is what a person reads of it.

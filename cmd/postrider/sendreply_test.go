@@ -301,13 +301,21 @@ func TestSendFlow_monitor(t *testing.T) {
 // recipient was taken.
 func TestSendFlow_command(t *testing.T) {
 	sink := smtptest.StartSink(t, smtptest.SinkOptions{Rcpt: func(to string) error {
-		if strings.HasPrefix(to, "never@") {
+		switch to, _, _ := strings.Cut(to, "@"); to {
+		case "never":
 			return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "nobody of that name"}
+		case "later":
+			return &smtp.SMTPError{Code: 450, EnhancedCode: smtp.EnhancedCode{4, 2, 0}, Message: "come back in a moment"}
 		}
 		return nil
 	}})
+	strict := smtptest.StartSink(t, smtptest.SinkOptions{Users: map[string]string{"ann": "another password"}})
 	s := startServe(t, loopbackEnv())
 	s.registerSender("jo", sink, "")
+	s.registerSender("locked", strict, "")
+	s.Call("PUT", "/v1/account/locked", map[string]any{"smtp": map[string]any{"partial": true, "auth": map[string]string{"user": "ann", "pass": "wrong"}}}, nil)
+	s.registerSender("away", sink, "")
+	s.Call("PUT", "/v1/account/away/pause", map[string]any{}, nil)
 	for _, tt := range []struct {
 		text, args string
 		code       int
@@ -317,6 +325,9 @@ func TestSendFlow_command(t *testing.T) {
 		{"Hello\n", "--account jo --to ann@example.net --to never@example.net", exitFailed, "not to never@example.net (rejected): 550 5.1.1 nobody of that name\n"},
 		{"Hello\n", "--account jo --to never@example.net", exitFailed, "failed (refused): 550 5.1.1 nobody of that name\n"},
 		{"Hello\n", "--account jo --to ann", exitFailed, "ValidationFailed: body.to[0].address: not an address of the form local@domain, or too long\n"},
+		{"Hello\n", "--account locked --to ann@example.net", exitFailed, "it is held until the account has credentials that the server accepts\n  it stays in the outbox: GET " + s.URL + "/v1/outbox/01"},
+		{"Hello\n", "--account away --to ann@example.net", exitFailed, "it is held until the account is resumed\n"},
+		{"Hello\n", "--account jo --to later@example.net --wait 400ms", exitFailed, "it is not sent after 400ms\n  it stays in the outbox: GET "},
 		{"Gr\xfc\xdfe", "--account jo --to ann@example.net", exitUsage, "not UTF-8"},
 	} {
 		code, out, errOut := runHere(t, nil, tt.text, append([]string{"send", "--data", s.Dir}, strings.Fields(tt.args)...)...)
