@@ -183,7 +183,7 @@ func (m *demo) acts() []act {
 		{'f', "flag", m.mail.flag, []events.Type{events.MessageUpdatedType}},
 		{'m', "move", m.mail.move, []events.Type{events.MessageDeletedType, events.MessageNewType}},
 		{'x', "delete", m.mail.remove, []events.Type{events.MessageDeletedType}},
-		{'s', "send", m.send, []events.Type{events.MessageQueuedType, events.MessageSentType, events.MessageNewType}},
+		{'s', "send", m.send, []events.Type{events.MessageQueuedType, events.MessageSentType, events.MessageNewType, events.MessageNewType}}, // and its copy in Sent
 		{'k', "kill connection", m.mail.kill, nil},
 	}
 }
