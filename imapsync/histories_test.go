@@ -6,6 +6,9 @@ import (
 	"github.com/postrider/postrider/imapsync/imaptest"
 )
 
+// calm is a store that fails no commit: one that failed has all looked at again.
+var calm = &plant{store: func(s Store) Store { return s.(*flakyStore).Store }}
+
 // Histories that were drawn once, or made of such ones, and came out wrong.
 func TestOracle_what_was_wrong_once(t *testing.T) {
 	const (
@@ -15,7 +18,6 @@ func TestOracle_what_was_wrong_once(t *testing.T) {
 		two      = 18 // the lie that SEARCH finds two at most, and does not say that there are more
 		minutes  = 7  // a pause
 	)
-	calm := &plant{store: func(s Store) Store { return s.(*flakyStore).Store }} // a failed commit has all looked at again
 	for name, h := range map[string][]deed{
 		// The number of messages fits again before the list does.
 		"one goes for one that does not show itself": {

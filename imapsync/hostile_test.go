@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -256,12 +257,13 @@ func TestOddSession(t *testing.T) {
 			t.Errorf("enumeration = %d UIDs, complete %v", len(e.UIDs), e.Complete)
 		}
 	}, answer("SEARCH RETURN", "* ESEARCH (TAG \"{tag}\") UID ALL 1:4294967295\r\n"), answer("SEARCH ALL", "* SEARCH 1:4294967295\r\n"))
-	bubble("message limit makes an answer incomplete", "3", func(t *testing.T, s Session) {
-		e := must[Enumeration](t)(s.UIDs(t.Context(), 1, 0))
-		if e.Complete || len(e.UIDs) != 2 {
+	bubble("an answer that ends at a limit is asked on from there", "3", func(t *testing.T, s Session) {
+		e := must[Enumeration](t)(s.UIDs(t.Context(), 2, 0))
+		if !e.Complete || !slices.Equal(e.UIDs, []uint32{2, 3, 4}) {
 			t.Errorf("enumeration = %+v", e)
 		}
-	}, expect("SEARCH"), send("* ESEARCH (TAG \"{tag}\") UID ALL 4,2\r\n{tag} OK [MESSAGELIMIT 2 4] more\r\n"))
+	}, expect("UID SEARCH RETURN (ALL) UID 2:*"), send("* ESEARCH (TAG \"{tag}\") UID ALL 4,3\r\n{tag} OK [MESSAGELIMIT 2 3] more\r\n"),
+		answer("UID SEARCH RETURN (ALL) UID 2", "* ESEARCH (TAG \"{tag}\") UID ALL 2\r\n"))
 	bubble("empty esearch is asked again plainly", "3", func(t *testing.T, s Session) {
 		e := must[Enumeration](t)(s.UIDs(t.Context(), 1, 0))
 		if !e.Complete || len(e.UIDs) != 3 || e.UIDs[0] != 2 {

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/postrider/postrider/events"
+	"github.com/postrider/postrider/imapsync/imaptest"
 	"github.com/postrider/postrider/store"
 )
 
@@ -154,4 +157,57 @@ func TestReturned_message_that_is_waited_for(t *testing.T) {
 		_, err := d.ledger()
 		d.ok(err)
 	})
+}
+
+// A server that looks at so many messages a command and no more (RFC 9738) hides nothing.
+func TestTiers_where_the_server_has_a_message_limit(t *testing.T) {
+	for name, dialects := range peers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			warmUp(t)
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, dialects[0].With("MESSAGELIMIT=50"), calm)
+				defer w.end()
+				inbox, _ := w.pick(0)
+				if w.dialect.Has("X-GM-EXT-1") {
+					inbox = allMail
+				}
+				ctx := t.Context()
+				fill := func(n int, age time.Duration) {
+					_, _, err := w.box.Fill(ctx, inbox, imaptest.Filling{Messages: n, From: time.Now().Add(-age)})
+					w.ok(err)
+				}
+				w.early = map[string]uint32{inbox: 250}
+				fill(250, 72*time.Hour)
+				w.begin(false)
+				has := func(what string, messages, added, gone, updated int) {
+					t.Helper()
+					w.pass(3 * time.Minute)
+					l, err := w.ledger()
+					w.ok(err)
+					is := w.records(denAccount)
+					n := len(is[inbox])
+					added += len(is[gmailRoot+"Trash"])
+					if c := l.count; n != messages || c[events.MessageNewType] != added || c[events.MessageDeletedType] != gone || c[events.MessageUpdatedType] != updated {
+						t.Errorf("%s: %d messages, events %v", what, n, c)
+					}
+				}
+				has("first look", 250, 0, 0, 0)
+				fill(120, 0)
+				has("more than can be told at once", 370, 120, 0, 0)
+				w.ok(w.box.Expunge(ctx, inbox, 2, 70, 300))
+				w.ok(w.box.AddFlags(ctx, inbox, []uint32{3, 301}, `\Seen`))
+				has("watched", 367, 120, 3, 2)
+				w.down()
+				w.ok(w.box.Expunge(ctx, inbox, 1, 71, 369))
+				w.ok(w.box.AddFlags(ctx, inbox, []uint32{73, 368}, `\Flagged`))
+				fill(1, 0)
+				w.up()
+				has("away", 365, 121, 6, 4)
+				if got := w.latches(); len(got) > 0 {
+					t.Errorf("latches %q", got)
+				}
+			})
+		})
+	}
 }

@@ -30,12 +30,12 @@ import (
 )
 
 // peers are the servers that histories happen on: every tier, with and without what may
-// come with it.
+// come with it, and with a limit on what one command looks at.
 var peers = map[string][]imaptest.Dialect{
 	"T0": {imaptest.T0(), imaptest.T0().Without("LIST-STATUS")},
-	"T1": {imaptest.T1(), imaptest.T1().With("NOTIFY", "OBJECTID")},
-	"T2": {imaptest.T2(), imaptest.T2().With("OBJECTID").Without("LIST-STATUS")},
-	"T3": {imaptest.T3(), imaptest.T3().Without("LIST-STATUS", "ESEARCH")},
+	"T1": {imaptest.T1(), imaptest.T1().With("NOTIFY", "OBJECTID", "MESSAGELIMIT=5")},
+	"T2": {imaptest.T2(), imaptest.T2().With("OBJECTID", "MESSAGELIMIT=5").Without("LIST-STATUS")},
+	"T3": {imaptest.T3(), imaptest.T3().With("MESSAGELIMIT=5").Without("LIST-STATUS", "ESEARCH")},
 }
 
 // drawn is about how many deeds a tier sees: POSTRIDER_MODEL says it, as CI and make model

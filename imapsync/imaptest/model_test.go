@@ -321,3 +321,31 @@ func TestModel_does_what_a_hook_says(t *testing.T) {
 		}
 	})
 }
+
+// A limit is kept: the newest messages first, and the lowest UID that was looked at.
+func TestModel_message_limit(t *testing.T) {
+	ctx, must := t.Context(), mustDo(t)
+	m, u := modelUser(t, T1().With("MESSAGELIMIT=2"))
+	_, _, err := u.Fill(ctx, "INBOX", Filling{Messages: 5})
+	must(err)
+	must(u.AddFlags(ctx, "INBOX", []uint32{1}, `\Seen`))
+	must(u.Expunge(ctx, "INBOX", 2, 4))
+	k := dialModel(t, m)
+	k.do("ENABLE QRESYNC")
+	k.do("EXAMINE INBOX")
+	for command, want := range map[string]string{
+		"UID SEARCH ALL":                                  "* SEARCH 3 5|OK [MESSAGELIMIT 2 3] looked at some",
+		"UID SEARCH UID 1:2":                              "* SEARCH 1|OK found",
+		"UID SEARCH SEEN":                                 "* SEARCH|OK [MESSAGELIMIT 2 3] looked at some",
+		"UID SEARCH NOT UID 5":                            "* SEARCH 3|OK [MESSAGELIMIT 2 3] looked at some",
+		"UID FETCH 1,3:5 (UID)":                           "* 2 FETCH (UID 3)|* 3 FETCH (UID 5)|OK [MESSAGELIMIT 2 3] fetched some",
+		"UID FETCH 1:3 (UID)":                             "* 1 FETCH (UID 1)|* 2 FETCH (UID 3)|OK fetched",
+		"UID FETCH 1:* (UID) (CHANGEDSINCE 2 VANISHED)":   "* VANISHED (EARLIER) 4|OK [MESSAGELIMIT 2 3] fetched some",
+		"UID FETCH 1:2 (FLAGS) (CHANGEDSINCE 2 VANISHED)": "* VANISHED (EARLIER) 2|* 1 FETCH (UID 1 FLAGS (\\Seen) MODSEQ (3))|OK fetched",
+		"UID FETCH 1 (FLAGS) (CHANGEDSINCE 500 VANISHED)": "OK fetched",
+	} {
+		if got := strings.Join(k.do(command), "|"); got != want {
+			t.Errorf("%s: %q, wants %q", command, got, want)
+		}
+	}
+}

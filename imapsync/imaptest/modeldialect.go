@@ -2,6 +2,7 @@ package imaptest
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -12,8 +13,8 @@ type Dialect struct {
 	// Caps are the capabilities besides IMAP4rev1, in capitals. What is not among them is
 	// neither advertised nor done. Known: CONDSTORE QRESYNC ENABLE IDLE NOTIFY ID NAMESPACE
 	// LIST-EXTENDED LIST-STATUS SPECIAL-USE CHILDREN ESEARCH UIDPLUS MOVE UNSELECT LITERAL+
-	// SASL-IR AUTH=PLAIN AUTH=XOAUTH2 OBJECTID COMPRESS=DEFLATE X-GM-EXT-1; others are
-	// only advertised.
+	// SASL-IR AUTH=PLAIN AUTH=XOAUTH2 OBJECTID COMPRESS=DEFLATE X-GM-EXT-1 MESSAGELIMIT=n (of
+	// FETCH and SEARCH); others are only advertised.
 	Caps []string
 	// IDName and IDVersion are told to ID.
 	IDName, IDVersion string
@@ -29,6 +30,17 @@ type ModelFolder struct {
 
 // Has says whether the dialect has a capability.
 func (d Dialect) Has(c string) bool { return slices.Contains(d.Caps, c) }
+
+// messageLimit is how many messages FETCH and SEARCH look at (RFC 9738); 0 = all.
+func (d Dialect) messageLimit() int {
+	for _, c := range d.Caps {
+		if n, ok := strings.CutPrefix(c, "MESSAGELIMIT="); ok {
+			limit, _ := strconv.Atoi(n)
+			return limit
+		}
+	}
+	return 0
+}
 
 // With is the dialect with more capabilities, named so.
 func (d Dialect) With(caps ...string) Dialect {

@@ -66,14 +66,15 @@ func (s *mSession) doFetch(p *mParser, byUID bool) string {
 	defer s.u.mu.Unlock()
 	lies := s.u.lies
 	f := s.sel.f
+	ranges, from, answer := s.limited(s.numbers(set, byUID))
 	if vanished {
 		if lies.QResyncDead {
 			return "BAD unknown modifier"
 		}
-		s.vanished(f, set.resolve(max(f.uidNext, 2)-1), since)
+		s.vanished(f, set.resolve(max(f.uidNext, 2)-1).within(uidRanges{{from, star}}), since)
 	}
 	if changed && lies.ChangedSinceDeaf {
-		return "OK fetched"
+		return answer
 	}
 	if changed && lies.ChangedSinceNoFlags {
 		items = slices.DeleteFunc(items, func(it fetchItem) bool { return it.name == "FLAGS" })
@@ -81,7 +82,7 @@ func (s *mSession) doFetch(p *mParser, byUID bool) string {
 	plain := !slices.ContainsFunc(items, func(it fetchItem) bool {
 		return !slices.Contains([]string{"UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "MODSEQ"}, it.name)
 	})
-	for _, r := range s.numbers(set, byUID) {
+	for _, r := range ranges {
 		for i := r.lo; i < r.hi; i++ { // indexes; what is open does not change meanwhile
 			uid := s.sel.uids[i]
 			switch {
@@ -108,7 +109,25 @@ func (s *mSession) doFetch(p *mParser, byUID bool) string {
 			}
 		}
 	}
-	return "OK fetched"
+	return answer
+}
+
+// limited cuts ranges of indexes to the highest that the dialect's limit lets be fetched,
+// and says from which UID on, and the answer.
+func (s *mSession) limited(ranges uidRanges) (_ uidRanges, from uint32, answer string) {
+	limit := s.m.d.messageLimit()
+	left := uint32(limit)
+	for i := len(ranges) - 1; limit > 0 && i >= 0; i-- {
+		r := &ranges[i]
+		if n := r.hi - r.lo; n < left || n == left && i == 0 {
+			left -= n
+			continue
+		}
+		r.lo = r.hi - left
+		uid := s.sel.uids[r.lo]
+		return ranges[i:], uid, "OK [MESSAGELIMIT " + strconv.Itoa(limit) + " " + itoa(uid) + "] fetched some"
+	}
+	return ranges, 0, "OK fetched"
 }
 
 // numbers makes ranges of indexes into what is open, from lo to below hi.

@@ -46,6 +46,27 @@ func (x *searched) header(name, part string) bool {
 // criterion says whether a message is meant.
 type criterion func(*searched) bool
 
+// searchFacts are what a search's keys say beside what is meant.
+type searchFacts struct {
+	modseq bool
+	uids   []uidRanges // of which a message must be in each
+}
+
+// from is the lowest UID that the dialect's limit lets be looked at, and the answer.
+func (x *searchFacts) from(s *mSession) (uint32, string) {
+	n := s.m.d.messageLimit()
+	for i := len(s.sel.uids) - 1; n > 0 && i >= 0; i-- {
+		uid := s.sel.uids[i]
+		if slices.ContainsFunc(x.uids, func(set uidRanges) bool { return !set.contains(uid) }) {
+			continue
+		}
+		if n--; n == 0 && i > 0 {
+			return uid, "OK [MESSAGELIMIT " + strconv.Itoa(s.m.d.messageLimit()) + " " + itoa(uid) + "] looked at some"
+		}
+	}
+	return 0, "OK found"
+}
+
 const maxSearchDepth = 50
 
 func (s *mSession) doSearch(p *mParser, tag string, byUID bool) string {
@@ -70,8 +91,8 @@ func (s *mSession) doSearch(p *mParser, tag string, byUID bool) string {
 	}
 	s.u.mu.Lock()
 	defer s.u.mu.Unlock()
-	modseq := false
-	match := s.criteria(p, 0, &modseq)
+	var facts searchFacts
+	match := s.criteria(p, 0, &facts)
 	if !p.done() {
 		return ""
 	}
@@ -82,7 +103,11 @@ func (s *mSession) doSearch(p *mParser, tag string, byUID bool) string {
 	var found []uint32
 	highest := uint64(0)
 	j := 0
+	from, answer := facts.from(s)
 	for i, uid := range s.sel.uids {
+		if uid < from {
+			continue
+		}
 		for j < len(f.msgs) && f.msgs[j].uid < uid {
 			j++
 		}
@@ -99,7 +124,6 @@ func (s *mSession) doSearch(p *mParser, tag string, byUID bool) string {
 		found = append(found, n)
 		highest = max(highest, f.msgs[j].modseq)
 	}
-	answer := "OK found"
 	if n := lies.SearchAtMost; n > 0 && len(found) > n {
 		found = found[:n]
 		if !lies.SearchSilent {
@@ -127,7 +151,7 @@ func (s *mSession) doSearch(p *mParser, tag string, byUID bool) string {
 				s.out = rangesOf(found).append(append(s.out, " ALL "...))
 			}
 		}
-		if modseq && len(found) > 0 {
+		if facts.modseq && len(found) > 0 {
 			s.printf(" MODSEQ %d", highest)
 		}
 		s.printf("\r\n")
@@ -137,7 +161,7 @@ func (s *mSession) doSearch(p *mParser, tag string, byUID bool) string {
 	for _, n := range found {
 		s.out = strconv.AppendUint(append(s.out, ' '), uint64(n), 10)
 	}
-	if modseq && len(found) > 0 {
+	if facts.modseq && len(found) > 0 {
 		s.printf(" (MODSEQ %d)", highest)
 	}
 	s.printf("\r\n")
@@ -153,10 +177,10 @@ func (p *mParser) atomOrNone() string {
 }
 
 // criteria reads keys that must all hold, to the end or to the `)` of a group.
-func (s *mSession) criteria(p *mParser, depth int, modseq *bool) criterion {
+func (s *mSession) criteria(p *mParser, depth int, facts *searchFacts) criterion {
 	var all []criterion
 	for p.err == nil {
-		all = append(all, s.criterion(p, depth, modseq))
+		all = append(all, s.criterion(p, depth, facts))
 		if !p.take(' ') {
 			break
 		}
@@ -174,7 +198,7 @@ func (s *mSession) criteria(p *mParser, depth int, modseq *bool) criterion {
 // plainFlags are the keys that ask for a flag.
 var plainFlags = map[string]string{"ANSWERED": `\Answered`, "DELETED": `\Deleted`, "DRAFT": `\Draft`, "FLAGGED": `\Flagged`, "SEEN": `\Seen`}
 
-func (s *mSession) criterion(p *mParser, depth int, modseq *bool) criterion {
+func (s *mSession) criterion(p *mParser, depth int, facts *searchFacts) criterion {
 	if depth > maxSearchDepth {
 		p.fail()
 	}
@@ -184,7 +208,7 @@ func (s *mSession) criterion(p *mParser, depth int, modseq *bool) criterion {
 	switch c := p.peek(); {
 	case c == '(':
 		p.i++
-		sub := s.criteria(p, depth+1, modseq)
+		sub := s.criteria(p, depth+1, facts)
 		p.expect(')')
 		return sub
 	case c >= '0' && c <= '9' || c == '*':
@@ -205,13 +229,13 @@ func (s *mSession) criterion(p *mParser, depth int, modseq *bool) criterion {
 		return func(*searched) bool { return false }
 	case "NOT":
 		p.sp()
-		sub := s.criterion(p, depth+1, modseq)
+		sub := s.criterion(p, depth+1, facts)
 		return func(x *searched) bool { return !sub(x) }
 	case "OR":
 		p.sp()
-		a := s.criterion(p, depth+1, modseq)
+		a := s.criterion(p, depth+1, facts)
 		p.sp()
-		b := s.criterion(p, depth+1, modseq)
+		b := s.criterion(p, depth+1, facts)
 		return func(x *searched) bool { return a(x) || b(x) }
 	}
 	p.sp()
@@ -222,6 +246,9 @@ func (s *mSession) criterion(p *mParser, depth int, modseq *bool) criterion {
 			last = s.sel.uids[n-1]
 		}
 		set := p.set().resolve(last)
+		if depth == 0 {
+			facts.uids = append(facts.uids, set)
+		}
 		return func(x *searched) bool { return set.contains(x.m.uid) }
 	case "KEYWORD", "UNKEYWORD":
 		flag := p.astring()
@@ -264,7 +291,7 @@ func (s *mSession) criterion(p *mParser, depth int, modseq *bool) criterion {
 		}
 	case "MODSEQ":
 		if s.m.d.Has("CONDSTORE") {
-			*modseq, s.condstore = true, true
+			facts.modseq, s.condstore = true, true
 			n := p.number()
 			return func(x *searched) bool { return x.m.modseq >= n }
 		}

@@ -23,8 +23,8 @@
 // 3516 BINARY (fetch), 3691 UNSELECT, 4315 UIDPLUS, 4731 ESEARCH, 4959 SASL-IR, 4978
 // COMPRESS=DEFLATE, 5161 ENABLE, 5258/5819/6154 LIST with SPECIAL-USE and STATUS, 5465
 // NOTIFY, 6851 MOVE, 7162 CONDSTORE and QRESYNC (the FETCH modifiers, not the SELECT
-// parameter), 7888 LITERAL+ and LITERAL-, 7889 APPENDLIMIT, 8474 OBJECTID, Gmail's
-// X-GM-EXT-1, XLIST.
+// parameter), 7888 LITERAL+ and LITERAL-, 7889 APPENDLIMIT, 8474 OBJECTID, 9738
+// MESSAGELIMIT (of FETCH and SEARCH), Gmail's X-GM-EXT-1, XLIST.
 //
 // Not implemented, on purpose: sequence numbers as arguments, UTF8=ACCEPT, IMAP4rev2 as
 // such (its advertisement implies nothing here), SEARCHRES, CATENATE, URLAUTH, SORT,

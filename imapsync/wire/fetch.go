@@ -31,7 +31,8 @@ type Fetched struct {
 // Responses for others are hints. An error of f ends the fetch: the rest of the answer
 // is read away where it is short, else the connection closes; it is returned as it is.
 // What came before No or Bad was handed out. A set too long for one command is
-// asked for in several.
+// asked for in several, as is what a server's limit leaves out (RFC 9738), which may hand
+// out a message twice.
 func (c *Conn) Fetch(ctx context.Context, set imap.UIDSet, items []Item, o FetchOptions, f func(*Message) error) (Fetched, error) {
 	if why := checkSet(set); why != "" {
 		return Fetched{}, refuse("UID FETCH", why)
@@ -41,19 +42,24 @@ func (c *Conn) Fetch(ctx context.Context, set imap.UIDSet, items []Item, o Fetch
 	}
 	var out Fetched
 	for _, part := range splitSet(set) {
-		fe := &fetcher{c: c, set: part, stream: o.Stream, f: f}
-		for _, it := range items {
-			if sec, ok := sectionOf(it); ok {
-				fe.sections = append(fe.sections, sec)
+		res, err := askOn(part, false, func(part imap.UIDSet) (Result, seen, error) {
+			fe := &fetcher{c: c, set: part, stream: o.Stream, f: f, gone: out.Vanished}
+			for _, it := range items {
+				if sec, ok := sectionOf(it); ok {
+					fe.sections = append(fe.sections, sec)
+				}
 			}
-		}
-		res, err := fe.run(ctx, items, &o)
+			res, err := fe.run(ctx, items, &o)
+			out.Messages += fe.count
+			out.Vanished = fe.gone
+			if fe.err != nil {
+				err = fe.err
+			}
+			return res, fe.came, err
+		})
 		out.Damaged += res.Damaged
-		out.Messages += fe.count
-		out.Vanished = append(out.Vanished, fe.gone...)
-		out.Code, out.CodeText, out.Text = res.Code, res.CodeText, res.Text
-		if fe.err != nil {
-			return out, fe.err
+		if was := (Result{Code: out.Code}); !was.Partial() { // one part that is not whole is enough
+			out.Code, out.CodeText, out.Text = res.Code, res.CodeText, res.Text
 		}
 		if err != nil {
 			return out, err
@@ -73,8 +79,9 @@ type fetcher struct {
 	msg      Message
 	f        func(*Message) error
 	stream   func(imap.UID, Item, int64, io.Reader) error
-	err      error // of f or stream
-	gone     imap.UIDSet
+	err      error       // of f or stream
+	gone     imap.UIDSet // that vanished, by the commands before it, too
+	came     seen
 	count    int
 }
 
@@ -157,6 +164,7 @@ func (fe *fetcher) hand() {
 		return
 	}
 	fe.count++
+	fe.came.add(fe.msg.UID, fe.msg.UID)
 	if err := fe.f(&fe.msg); err != nil {
 		fe.err = err
 		fe.k.giveUp()

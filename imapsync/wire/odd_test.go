@@ -444,6 +444,8 @@ func performFetch(ctx context.Context, c *wire.Conn, args string, changed bool) 
 	last := render(err)
 	if res.Damaged > 0 {
 		last += " damaged"
+	} else if res.Partial() {
+		last += " partial"
 	}
 	if len(res.Vanished) > 0 {
 		last += " vanished=" + res.Vanished.String()

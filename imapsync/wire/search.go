@@ -20,8 +20,37 @@ type Found struct {
 }
 
 // Search runs UID SEARCH; extended asks with RETURN (ALL), which MUST be advertised
-// (ESEARCH). Criteria with sequence numbers are refused.
+// (ESEARCH). Criteria with sequence numbers are refused. What a server's limit leaves out
+// (RFC 9738) is searched in further commands.
 func (c *Conn) Search(ctx context.Context, criteria *imap.SearchCriteria, extended bool) (Found, error) {
+	var out Found
+	q, among := *criteria, imap.UIDSet{{Start: 1}}
+	if len(q.UID) == 1 {
+		among, q.UID = q.UID[0], nil
+	}
+	bad, first := false, true
+	res, err := askOn(among, true, func(part imap.UIDSet) (Result, seen, error) {
+		asked := q
+		if asked.UID = append(slices.Clone(q.UID), part); first {
+			asked = *criteria
+		}
+		first = false
+		return c.search(ctx, &asked, extended, part, &out, &bad)
+	})
+	if err != nil {
+		return Found{}, err
+	}
+	out.UIDs = normal(out.UIDs)
+	out.Code = res.Code
+	// RFC 3501 section 6.4.4: a SEARCH that finds nothing still answers; some say nothing.
+	out.Complete = !bad && !res.Partial()
+	return out, nil
+}
+
+// search runs one UID SEARCH and adds what it finds. It says what of it is among the UIDs
+// that are asked about.
+func (c *Conn) search(ctx context.Context, criteria *imap.SearchCriteria, extended bool, among imap.UIDSet, out *Found, bad *bool) (Result, seen, error) {
+	var came seen
 	k := c.command("UID SEARCH")
 	if extended {
 		k.arg("RETURN (ALL)")
@@ -36,39 +65,31 @@ func (c *Conn) Search(ctx context.Context, criteria *imap.SearchCriteria, extend
 		k.refuse("search is too long")
 	}
 	k.first = c.lim.FirstSlow
-	var out Found
-	bad, answers := false, 0
 	k.on = func(r *response) bool {
 		kind := numbersKind(r.b)
 		if kind != 'S' && kind != 'E' {
 			return false
 		}
 		n := c.takeNumbers(r)
-		answers++
-		if kind == 'E' {
-			// Row 59: no ALL says that nothing was found (RFC 4731 section 3.1), which is not
-			// so where all was asked for and there are messages.
-			bad = bad || n.bad || n.over || n.hasN && n.count != n.members || everything && !n.all && c.folder.Exists > 0
-		} else {
-			bad = bad || n.bad || n.over
-		}
+		*bad = *bad || n.bad || n.over
+		// Row 59: no ALL says that nothing was found (RFC 4731 section 3.1), which is not
+		// so where all was asked for and there are messages.
+		*bad = *bad || kind == 'E' && (n.hasN && n.count != n.members || everything && !n.all && c.folder.Exists > 0)
 		if Count(out.UIDs)+n.members > c.rd.nums.max {
-			bad = true
+			*bad = true
 			return true
+		}
+		for _, found := range n.ranges {
+			for _, r := range cut(among, found.Start, found.Stop) {
+				came.add(r.Start, r.Stop)
+			}
 		}
 		out.UIDs = append(out.UIDs, n.ranges...)
 		return true
 	}
 	res, err := k.run(ctx)
 	c.rd.nums.ranges = nil
-	if err != nil {
-		return Found{}, err
-	}
-	out.UIDs = normal(out.UIDs)
-	out.Code = res.Code
-	// RFC 3501 section 6.4.4: a SEARCH that finds nothing still answers; some say nothing.
-	out.Complete = !bad && !res.Partial()
-	return out, nil
+	return res, came, err
 }
 
 // criteriaCharset says whether a string beyond ASCII is searched for.
