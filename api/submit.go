@@ -91,6 +91,9 @@ func (s *Server) submit(ctx context.Context, in *submitIn) (*submitted, error) {
 	}
 	r.IdempotencyKey, r.Fingerprint = in.Key, c.sum
 	got, err := s.o.Submitter.Submit(ctx, r)
+	if errors.Is(err, store.ErrStateLost) && s.o.Store.RestoreUnwatched(ctx, in.id()) == nil {
+		got, err = s.o.Submitter.Submit(ctx, r)
+	}
 	if err != nil {
 		return nil, ofSubmission(in.id(), err)
 	}
@@ -140,7 +143,7 @@ func ofSubmission(id store.AccountID, err error) error {
 		return problem(OutboxFull, "too much waits to be sent").because(err)
 	case errors.Is(err, store.ErrKeyReused):
 		return problem(IdempotencyKeyReused, "the key was used for another request").because(err)
-	case errors.Is(err, store.ErrStateLost): // it is made anew before long
+	case errors.Is(err, store.ErrStateLost): // by a worker, before long
 		return problem(StoreUnavailable, "the state of the account is being restored").because(err)
 	}
 	return ofAccount(id, err)

@@ -227,7 +227,11 @@ func (c *core) move(ctx context.Context, was store.Submission, s *step, ops stor
 		ops.SentLog = &store.SentLog{MessageIDs: ids(s.row), Recipients: s.sentTo, At: s.now}
 	}
 	ops.Forget = c.forget(was, s)
-	return c.store.MoveSubmission(ctx, was, s.row, s.events, ops)
+	next, err := c.store.MoveSubmission(ctx, was, s.row, s.events, ops)
+	if errors.Is(err, store.ErrStateLost) && c.store.RestoreUnwatched(ctx, was.Account) == nil {
+		return c.store.MoveSubmission(ctx, was, s.row, s.events, ops)
+	}
+	return next, err
 }
 
 // forget is when a row is removed that a step ends; zero where it changes no state, and what
@@ -247,13 +251,14 @@ func ids(row store.Submission) []string {
 	return slices.DeleteFunc([]string{row.MessageID, row.OriginalMessageID}, func(id string) bool { return id == "" })
 }
 
-// again repeats what may be repeated while Redis is away, until ctx ends.
+// again repeats what may be repeated while Redis is away, or an account's state is about to
+// be restored, until ctx ends.
 func again(ctx context.Context, f func(context.Context) error) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		wctx, stop := context.WithTimeout(ctx, writeLimit)
 		err := f(wctx)
 		stop()
-		if err == nil || !errors.Is(err, store.ErrUnavailable) {
+		if err == nil || !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrStateLost) {
 			return err
 		}
 		if carrier.Pause(ctx, wait) != nil {

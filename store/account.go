@@ -115,3 +115,15 @@ type SendLimits struct {
 func (a Account) Watchable() bool {
 	return a.Deleted.IsZero() && a.IMAP != nil && !a.IMAP.Disabled && a.Paused == nil
 }
+
+// firstState is the state of an account of which nothing else is known: watched, if a
+// worker should hold it.
+func (a Account) firstState(watched string) string {
+	switch {
+	case a.Paused != nil:
+		return StatePaused
+	case a.IMAP == nil || a.IMAP.Disabled:
+		return StateUnset
+	}
+	return watched
+}

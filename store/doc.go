@@ -85,5 +85,5 @@
 //
 // With appendfsync everysec a power failure may cost Redis its last second. The same facts
 // then give the same event ids again. An account whose state is gone is ErrStateLost, never
-// a new account: see [Store.RestoreState].
+// a new account: see [Store.RestoreState], and [Store.RestoreUnwatched] where no worker does it.
 package store

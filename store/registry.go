@@ -47,11 +47,7 @@ func (s *Store) CreateAccount(ctx context.Context, a Account) (Account, error) {
 	tx.op("HSET", 2, "fence", a.Epoch)
 	tx.op("ZADD", tx.key(s.k.leases(n)), 0, string(a.ID))
 	tx.op("ZNEVER", tx.key(s.k.alive(n)), string(a.ID))
-	status := Status{State: StateInit}
-	if a.IMAP == nil || a.IMAP.Disabled {
-		status.State = StateUnset
-	}
-	tx.op("HSET", 1, "epoch", a.Epoch, "reason", ReasonAdded, "sv", 1, "status", tx.json(status))
+	tx.op("HSET", 1, "epoch", a.Epoch, "reason", ReasonAdded, "sv", 1, "status", tx.json(Status{State: a.firstState(StateInit)}))
 	tx.hint = accountHint(a.ID)
 	_, err = tx.run(ctx, []events.Event{{
 		ID:   events.NewID(string(a.ID), a.Epoch, events.AccountAddedType, "0"),
@@ -185,6 +181,11 @@ func (s *Store) setPaused(ctx context.Context, id AccountID, reason string, paus
 		return nil
 	}, func(tx *tx, _ Account) ([]events.Event, error) {
 		st, err := s.State(ctx, id)
+		if errors.Is(err, ErrStateLost) { // of who is paused no worker restores it
+			if err = s.RestoreUnwatched(ctx, id); err == nil {
+				st, err = s.State(ctx, id)
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -140,6 +140,10 @@ func (s *Store) RestoreState(ctx context.Context, l Lease, reason string) (State
 	if err != nil {
 		return State{}, err
 	}
+	a, err := s.Account(ctx, id)
+	if err != nil {
+		return State{}, err
+	}
 	epoch := now.UnixMilli()
 	prev, _ := strconv.ParseInt(old["epoch"], 10, 64) // gone or unreadable is what we mend
 	lastSeq, _ := strconv.ParseUint(old["seq"], 10, 64)
@@ -160,7 +164,7 @@ func (s *Store) RestoreState(ctx context.Context, l Lease, reason string) (State
 	// Message ids of before must answer 404 and never another message: folder numbers
 	// go on at a random place.
 	next := rand.Uint32N(1 << 30)
-	tx.op("HSET", 1, "epoch", epoch, "reason", ReasonStateLost, "nextNum", next, "sv", 1, "status", tx.json(Status{State: StateConnecting}))
+	tx.op("HSET", 1, "epoch", epoch, "reason", ReasonStateLost, "nextNum", next, "sv", 1, "status", tx.json(Status{State: a.firstState(StateConnecting)}))
 	if restarted {
 		tx.op("SEQ", 1, epoch-1)
 	} else {

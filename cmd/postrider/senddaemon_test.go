@@ -8,7 +8,8 @@ import (
 	"github.com/postrider/postrider/smtpsend/smtptest"
 )
 
-// Sending follows the providers of the configuration, and its connections are counted.
+// Sending follows the providers of the configuration, its connections are counted, and a
+// state that Redis lost keeps nobody from it.
 func TestDaemonSends(t *testing.T) {
 	sink := smtptest.StartSink(t, smtptest.SinkOptions{})
 	d := startDaemon(t, func(l *loaded) {
@@ -52,4 +53,14 @@ func TestDaemonSends(t *testing.T) {
 		}
 		return len(got) == 2 && got["busy"] == 0 && got["idle"] > 0
 	})
+	keys, err := d.redis.client.Keys(t.Context(), "*:jo:state").Result()
+	if err != nil || len(keys) != 1 || d.redis.client.Del(t.Context(), keys...).Err() != nil {
+		t.Fatal(keys, err)
+	}
+	if err := c.call(t.Context(), "POST", "/v1/account/jo/submit", map[string]any{"to": address("", "ann@example.net"), "subject": "Three"}, nil); err != nil {
+		t.Error(err)
+	}
+	if got, err := sink.Wait(ctx, 3); err != nil {
+		t.Errorf("%d messages: %v", len(got), err)
+	}
 }
