@@ -39,14 +39,19 @@ func (c *core) way(ctx context.Context, a store.Account, set store.Settings, gat
 		return way{}, fmt.Errorf("account %q: %w", a.ID, ErrNoServer)
 	}
 	w := way{
-		server: transport.Server{
-			Host: srv.Host, Port: srv.Port, Secure: srv.Secure, Plaintext: srv.Plaintext, TLS: tlsconf.Settings(srv.TLS),
-			User: srv.User, Pass: srv.Pass, AccessToken: srv.AccessToken, EHLOName: first(a.SMTPEHLOName, set.SMTPEHLOName),
-		},
+		server:  ServerOf(*srv, first(a.SMTPEHLOName, set.SMTPEHLOName)),
 		profile: c.profiles.Match(srv.Host, a.Email), host: hostPort(srv),
 	}
 	w.server.Key = poolKey(a.ID, gateway, w.server)
 	return w, nil
+}
+
+// ServerOf is a stored server as transport takes it, without a Key. ehloName may be "".
+func ServerOf(s store.Server, ehloName string) transport.Server {
+	return transport.Server{
+		Host: s.Host, Port: s.Port, Secure: s.Secure, Plaintext: s.Plaintext, TLS: tlsconf.Settings(s.TLS),
+		User: s.User, Pass: s.Pass, AccessToken: s.AccessToken, EHLOName: ehloName,
+	}
 }
 
 func hostPort(s *store.Server) string { return strings.ToLower(s.Host) + ":" + strconv.Itoa(s.Port) }

@@ -12,7 +12,6 @@ import (
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/imapsync"
 	"github.com/postrider/postrider/internal/egress"
-	"github.com/postrider/postrider/internal/tlsconf"
 	"github.com/postrider/postrider/smtpsend"
 	"github.com/postrider/postrider/smtpsend/transport"
 	"github.com/postrider/postrider/store"
@@ -80,10 +79,7 @@ type smtpVerifier struct{ pool *transport.Pool }
 
 // VerifySMTP implements api.SMTPVerifier.
 func (v smtpVerifier) VerifySMTP(ctx context.Context, s store.Server, ehloName string) api.VerifyResult {
-	offer, err := v.pool.Check(ctx, transport.Server{
-		Host: s.Host, Port: s.Port, Secure: s.Secure, Plaintext: s.Plaintext, TLS: tlsconf.Settings(s.TLS),
-		User: s.User, Pass: s.Pass, AccessToken: s.AccessToken, EHLOName: ehloName,
-	})
+	offer, err := v.pool.Check(ctx, smtpsend.ServerOf(s, ehloName))
 	if err == nil {
 		plan := []string{"TLS"}
 		if !offer.Secure {
