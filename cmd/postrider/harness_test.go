@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/postrider/postrider/store/storetest"
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // asProgram makes the test binary the program itself: what is killed and restarted in
@@ -108,7 +108,7 @@ func builtBinary(t testing.TB) string {
 func needRedis(t testing.TB) {
 	t.Helper()
 	if _, err := findRedisServer(""); err != nil {
-		storetest.Need(t, "redis-server", "make test, or apt-get install redis-server")
+		peertest.Need(t, "redis-server", "make test, or apt-get install redis-server")
 	}
 }
 

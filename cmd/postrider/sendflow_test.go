@@ -6,13 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -22,8 +20,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/postrider/postrider/internal/peertest"
 	"github.com/postrider/postrider/smtpsend/smtptest"
-	"github.com/postrider/postrider/store/storetest"
 )
 
 // python reads the messages in files, named on its standard input, by a parser that
@@ -70,9 +68,6 @@ type pythonMail struct {
 // readByPython has Python read messages.
 func readByPython(t *testing.T, raws [][]byte) (got []pythonMail) {
 	t.Helper()
-	if _, err := exec.LookPath("python3"); err != nil {
-		storetest.Need(t, "python3", "apt-get install python3")
-	}
 	dir := t.TempDir()
 	var names []string
 	for i, raw := range raws {
@@ -81,19 +76,7 @@ func readByPython(t *testing.T, raws [][]byte) (got []pythonMail) {
 			t.Fatal(err)
 		}
 	}
-	in, err := json.Marshal(names)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "python3", "-c", python)
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), t.Output()
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(out, &got); err != nil {
-		t.Fatal(err)
-	}
+	peertest.Python(t, python, names, &got)
 	return got
 }
 

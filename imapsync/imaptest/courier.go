@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2/imapclient"
+
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // Courier is a private Courier 5 (UIDPLUS and IDLE, nothing more; folders under
@@ -101,7 +103,7 @@ func (c *Courier) configure() error {
 	if err := os.Mkdir(filepath.Join(c.dir, "mail"), 0o755); err != nil {
 		return err
 	}
-	if c.port, err = freePort(); err != nil {
+	if c.port, err = peertest.FreePort(); err != nil {
 		return err
 	}
 	if err := chownAll(c.dir, c.uid, c.gid); err != nil {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2/imapclient"
+
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // Cyrus is a private Cyrus 3.6 (CONDSTORE, QRESYNC, OBJECTID; no NOTIFY) with its idled
@@ -66,7 +68,7 @@ func (c *Cyrus) configure() error {
 	if c.ca, err = selfSigned(filepath.Join(c.dir, "cert.pem"), filepath.Join(c.dir, "key.pem")); err != nil {
 		return err
 	}
-	if c.port, err = freePort(); err != nil {
+	if c.port, err = peertest.FreePort(); err != nil {
 		return err
 	}
 	r := strings.NewReplacer("@DIR@", c.dir, "@PORT@", strconv.Itoa(c.port), "@USER@", name, "@GROUP@", group, "@BIN@", filepath.Join(c.root, "usr/lib/cyrus/bin"))

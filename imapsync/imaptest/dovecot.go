@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // Dovecot is a private Dovecot 2.3 on free ports of the loopback, with its mail in a
@@ -26,7 +28,7 @@ type Dovecot struct {
 func StartDovecot(t TB) *Dovecot {
 	t.Helper()
 	if _, err := exec.LookPath("dovecot"); err != nil {
-		absent(t, "needs dovecot: make test, or apt-get install dovecot-imapd")
+		peertest.Need(t, "dovecot", "make test, or apt-get install dovecot-imapd")
 	}
 	d := &Dovecot{child: child{t: t, name: "dovecot", logs: []string{"dovecot.log"}}}
 	d.makeDir(nil)

@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // configure writes certificate, users and configuration.
@@ -44,10 +46,10 @@ func (d *Dovecot) configure() error {
 	if err := os.WriteFile(filepath.Join(d.dir, "users"), nil, 0o644); err != nil {
 		return err
 	}
-	if d.port, err = freePort(); err != nil {
+	if d.port, err = peertest.FreePort(); err != nil {
 		return err
 	}
-	if d.tls, err = freePort(); err != nil {
+	if d.tls, err = peertest.FreePort(); err != nil {
 		return err
 	}
 	conf := strings.NewReplacer("@DIR@", d.dir, "@PORT@", strconv.Itoa(d.port), "@TLS@", strconv.Itoa(d.tls),
@@ -165,17 +167,6 @@ func mailUser() (uid, gid int, name, group string, err error) {
 	uid, err1 := strconv.Atoi(u.Uid)
 	gid, err2 := strconv.Atoi(u.Gid)
 	return uid, gid, "nobody", g.Name, errors.Join(err1, err2)
-}
-
-// freePort asks the kernel for one. Somebody else may take it before it is used, which
-// would show as a server that does not start.
-func freePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
 // selfSigned writes a certificate for 127.0.0.1 and localhost and returns its PEM. It

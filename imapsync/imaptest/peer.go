@@ -7,16 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-)
 
-// absent skips a test for want of a server, or fails it where none may be missing.
-func absent(t TB, why string) {
-	t.Helper()
-	if os.Getenv("POSTRIDER_TEST_REQUIRE") == "all" {
-		t.Fatalf("%s", why)
-	}
-	t.Skipf("%s", why)
-}
+	"github.com/postrider/postrider/internal/peertest"
+)
 
 // peers is where .ci/peers.sh lays Cyrus and Courier, whose packages exclude Dovecot's.
 func peers(t TB) string {
@@ -31,7 +24,7 @@ func peers(t TB) string {
 	}
 	dir = filepath.Join(dir, "1") // as there
 	if _, err := os.Stat(dir); err != nil {
-		absent(t, "needs Cyrus and Courier: make test, or .ci/peers.sh")
+		peertest.Need(t, "Cyrus and Courier", "make test, or .ci/peers.sh")
 	}
 	return dir
 }

@@ -1,14 +1,13 @@
 package message
 
 import (
-	"encoding/json"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/postrider/postrider/internal/message/messagetest"
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // python reads messages with the standard library of Python, which shares nothing with us.
@@ -47,23 +46,8 @@ func TestWellMadeMail(t *testing.T) {
 		}
 		ours = append(ours, found{plain, html, files})
 	}
-	if _, err := exec.LookPath("python3"); err != nil {
-		t.Skip("needs python3 for a second opinion: apt-get install python3")
-	}
-	in, err := json.Marshal(raws)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "python3", "-c", python)
-	cmd.Stdin, cmd.Stderr = strings.NewReader(string(in)), t.Output()
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var theirs []found
-	if err := json.Unmarshal(out, &theirs); err != nil {
-		t.Fatal(err)
-	}
+	peertest.Python(t, python, raws, &theirs)
 	for i, m := range all {
 		// get_content ends every text with a line end.
 		for _, f := range []*found{&ours[i], &theirs[i]} {

@@ -1,13 +1,12 @@
 package compose
 
 import (
-	"encoding/json"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // python reads messages with the standard library of Python, which shares nothing with us.
@@ -44,12 +43,6 @@ type seen struct {
 }
 
 func TestPythonReadsIt(t *testing.T) {
-	if _, err := exec.LookPath("python3"); err != nil {
-		if os.Getenv("POSTRIDER_TEST_REQUIRE") == "all" {
-			t.Fatal("needs python3 for a second opinion: apt-get install python3")
-		}
-		t.Skip("needs python3 for a second opinion: apt-get install python3")
-	}
 	long := strings.Repeat("abcdefghi ", 30)[:296] + ".pdf"
 	binary := "\x00\r\n\xff" + strings.Repeat("x", 1000)
 	text, html := "Grüße\r\n.\r\n.. \r\n"+strings.Repeat("ü", 200), `<p>é <img src="cid:logo@x">`
@@ -82,20 +75,8 @@ func TestPythonReadsIt(t *testing.T) {
 		inner := &want[len(want)-1].Parts[5]
 		inner.Body = []byte(".\r\nbody\r\n")
 	}
-	in, err := json.Marshal(raws)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "python3", "-c", python)
-	cmd.Stdin, cmd.Stderr = strings.NewReader(string(in)), t.Output()
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var got []seen
-	if err := json.Unmarshal(out, &got); err != nil {
-		t.Fatal(err)
-	}
+	peertest.Python(t, python, raws, &got)
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

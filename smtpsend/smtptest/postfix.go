@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // Postfix is a private Postfix on free ports of the loopback, which delivers whatever it
@@ -40,10 +42,10 @@ func StartPostfix(t TB, o PostfixOptions) *Postfix {
 	t.Helper()
 	const program = "/usr/lib/postfix/sbin/master"
 	if _, err := os.Stat(program); err != nil {
-		absent(t, "needs postfix: make test, or apt-get install postfix")
+		peertest.Need(t, "postfix", "make test, or apt-get install postfix")
 	}
 	if os.Getuid() != 0 {
-		absent(t, "needs root: Postfix starts as nobody else")
+		peertest.Need(t, "root", "Postfix starts as nobody else")
 	}
 	p := &Postfix{t: t, Host: "127.0.0.1", Hostname: "mx.postrider.test"}
 	dir, err := os.MkdirTemp("/tmp", "pdp") // short, because a unix socket's path has 108 bytes
@@ -71,14 +73,6 @@ func StartPostfix(t TB, o PostfixOptions) *Postfix {
 		}
 	}
 	return p
-}
-
-func absent(t TB, why string) {
-	t.Helper()
-	if os.Getenv("POSTRIDER_TEST_REQUIRE") == "all" {
-		t.Fatalf("%s", why)
-	}
-	t.Skipf("%s", why)
 }
 
 func (p *Postfix) greets() bool {

@@ -3,12 +3,13 @@ package smtptest
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // configure lays out directories, certificate and configuration, and opens the socket
@@ -60,7 +61,7 @@ func (p *Postfix) configure(o PostfixOptions) error {
 		return err
 	}
 	for _, port := range []*int{&p.Port, &p.TLSPort} {
-		if *port, err = freePort(); err != nil {
+		if *port, err = peertest.FreePort(); err != nil {
 			return err
 		}
 	}
@@ -76,16 +77,6 @@ func (p *Postfix) configure(o PostfixOptions) error {
 		}
 	}
 	return nil
-}
-
-// freePort is one that nobody had a moment ago.
-func freePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
 // All mail is for one mailbox, whatever its domain; nothing leaves.

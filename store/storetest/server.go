@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/postrider/postrider/internal/peertest"
 )
 
 // Server is a private redis-server on a unix socket, with an append-only file that is
@@ -28,7 +30,7 @@ type Server struct {
 func NewServer(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		Need(t, "redis-server", "make test, or apt-get install redis-server")
+		peertest.Need(t, "redis-server", "make test, or apt-get install redis-server")
 	}
 	dir, err := os.MkdirTemp("", "pr-redis-") // a socket's path has 108 bytes at most
 	if err != nil {

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"os"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -52,13 +51,4 @@ func Each(t *testing.T, f func(*testing.T, redis.UniversalClient)) {
 	t.Helper()
 	t.Run("miniredis", func(t *testing.T) { f(t, MiniredisClient(t)) })
 	t.Run("redis", func(t *testing.T) { f(t, NewServer(t).Client()) })
-}
-
-// Need skips a test for want of a peer, and fails it where peers are required.
-func Need(t testing.TB, what, how string) {
-	t.Helper()
-	if os.Getenv("POSTRIDER_TEST_REQUIRE") != "" {
-		t.Fatalf("needs %s: %s", what, how)
-	}
-	t.Skipf("needs %s: %s", what, how)
 }
