@@ -22,7 +22,7 @@ const (
 
 // The states of a copy, and of a flag.
 const (
-	AfterPending = "pending"
+	AfterPending = store.AfterPending
 	AfterDone    = "done"
 	AfterFound   = "found"   // the server had done it
 	AfterSkipped = "skipped" // there is nothing to do it in
@@ -36,20 +36,24 @@ func (c *core) follow(ctx context.Context, row store.Submission) {
 	case row.Waiting():
 		c.carry(ctx, row)
 	case row.State == store.SubmissionUnknown && c.mailbox != nil:
-		c.enqueueAfter(ctx, row, stepProbe, probeAt(row, 0))
-	case row.State == store.SubmissionSent:
-		if row.FlagState == AfterPending {
-			c.enqueueAfter(ctx, row, stepFlag, time.Time{})
-		}
-		if row.CopyState == AfterPending {
-			c.enqueueAfter(ctx, row, stepCopy, time.Time{})
-		}
+		c.enqueueAfter(ctx, row, fmt.Sprintf("%s.%d", stepProbe, row.Attempt), stepProbe, probeAt(row, 0))
+	}
+	c.copyAndFlag(ctx, row)
+}
+
+// copyAndFlag makes the tasks of a copy and a flag that are pending. Each is made once.
+func (c *core) copyAndFlag(ctx context.Context, row store.Submission) {
+	if row.FlagState == AfterPending {
+		c.enqueueAfter(ctx, row, stepFlag, stepFlag, time.Time{})
+	}
+	if row.CopyState == AfterPending {
+		c.enqueueAfter(ctx, row, stepCopy, stepCopy, time.Time{})
 	}
 }
 
-func (c *core) enqueueAfter(ctx context.Context, row store.Submission, step string, at time.Time) {
+func (c *core) enqueueAfter(ctx context.Context, row store.Submission, name, step string, at time.Time) {
 	p := payload{V: 1, Account: row.Account, QueueID: row.ID, Step: step}
-	if err := c.enqueue(ctx, TaskAfter, fmt.Sprintf("%s.%s.%d", row.ID, step, row.Attempt), p, at, afterTime); err != nil {
+	if err := c.enqueue(ctx, TaskAfter, string(row.ID)+"."+name, p, at, afterTime); err != nil {
 		c.log.WarnContext(ctx, "not enqueued", "task", TaskAfter, "step", step, "submission", row.ID, "err", err)
 	}
 }
@@ -57,14 +61,8 @@ func (c *core) enqueueAfter(ctx context.Context, row store.Submission, step stri
 // before makes the tasks of what follows a message that is sent, before it is written that
 // it is: a process that dies in between has not forgotten them. They wait for the row.
 func (c *core) before(ctx context.Context, s *step) {
-	if len(s.sentTo) == 0 {
-		return
-	}
-	if s.copyNow {
-		c.enqueueAfter(ctx, s.row, stepCopy, time.Time{})
-	}
-	if s.flagNow {
-		c.enqueueAfter(ctx, s.row, stepFlag, time.Time{})
+	if len(s.sentTo) > 0 {
+		c.copyAndFlag(ctx, s.row)
 	}
 }
 

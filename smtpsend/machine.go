@@ -25,14 +25,13 @@ type moment struct {
 // what becomes of the account's spool.
 type step struct {
 	moment
-	row              store.Submission
-	events           []events.Event
-	sleep            string    // a reason for which the spool sleeps; "" leaves it as it is
-	until            time.Time // as long
-	awake            bool      // the server did as it should: the spool's failures are over
-	sentTo           []string  // of a transaction that succeeded: for the sent log
-	perhaps          []string  // whom the server may have taken it for
-	copyNow, flagNow bool      // the copy, the flag is to be made from now on
+	row     store.Submission
+	events  []events.Event
+	sleep   string    // a reason for which the spool sleeps; "" leaves it as it is
+	until   time.Time // as long
+	awake   bool      // the server did as it should: the spool's failures are over
+	sentTo  []string  // of a transaction that succeeded: for the sent log
+	perhaps []string  // whom the server may have taken it for
 }
 
 func (m moment) step(row store.Submission) *step {
@@ -129,10 +128,10 @@ func (s *step) taken(by []string) {
 	r := &s.row
 	s.sentTo = by
 	if s.copies && r.CopyState == "" {
-		r.CopyState, s.copyNow = AfterPending, true
+		r.CopyState = AfterPending
 	}
 	if s.flags && r.FlagState == "" && r.Reference != nil && r.Reference.Error == "" {
-		r.FlagState, s.flagNow = AfterPending, true
+		r.FlagState = AfterPending
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 )
 
 // Sweeper carries on what nobody carries: due submissions without a task, claims of who
-// died, unknown outcomes that nobody looks into. Every process runs one; all it does may
+// died, unknown outcomes that nobody looks into, copies that nobody makes. Every process runs one; all it does may
 // be done twice.
 type Sweeper struct{ core *core }
 
@@ -135,8 +135,8 @@ func (s *Sweeper) carry(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// lookInto sees to states that end by themselves, and whose task may be lost: unknown, and
-// waiting for too long.
+// lookInto sees to what ends by itself, and whose task may be lost: unknown, a copy or a flag
+// that is pending, and waiting for too long.
 func (s *Sweeper) lookInto(ctx context.Context) error {
 	now, err := s.core.store.Now(ctx)
 	if err != nil {
@@ -151,7 +151,11 @@ func (s *Sweeper) lookInto(ctx context.Context) error {
 			s.core.follow(ctx, row)
 		}
 	}
-	return errors.Join(s.abandon(ctx, now), s.expire(ctx, now))
+	after, err := s.core.store.AfterSubmissions(ctx, sweepMost)
+	for _, row := range after {
+		s.core.copyAndFlag(ctx, row)
+	}
+	return errors.Join(err, s.abandon(ctx, now), s.expire(ctx, now))
 }
 
 // abandon has rows go that stayed unknown for as long as they are kept, and tells of whom

@@ -68,6 +68,8 @@
 //	{sNN}:outbox:ended      zset    submissions that ended -> when to remove them      sweep
 //	{sNN}:outbox:unsettled  zset    unknown outcomes with recipients behind them ->    none
 //	                                when these are given up
+//	{sNN}:outbox:after      zset    submissions whose copy or flag is pending ->       none
+//	                                when to look at them again
 //	{sNN}:outbox:sum        hash    n bytes of what waits in the shard                 none
 //	{sNN}:outbox:drops      zset    names of dropped:…                                 sweep
 //	{sNN}:outbox:dropped:…  zset    what a deleted account had in a state              sweep

@@ -108,7 +108,9 @@ func TestMove_keeps_bodies_and_rows_as_long_as_needed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := clockedSender(t)
-			m := f.move(f.accept(), tt.to, store.MoveOps{}, func(m *store.Submission) { m.Ended = f.now })
+			m := f.move(f.accept(), tt.to, store.MoveOps{}, func(m *store.Submission) {
+				m.Ended, m.CopyState, m.Last = f.now, store.AfterPending, &store.Outcome{At: f.now}
+			})
 			left := func() (body, row bool) {
 				if _, err := f.SweepOutbox(t.Context()); err != nil {
 					t.Fatal(err)
@@ -277,6 +279,9 @@ func TestSweepOutbox_takes_what_a_deletion_leaves(t *testing.T) {
 		for range rows {
 			f.accept()
 		}
+		f.move(f.claim().Submission, store.SubmissionUnknown, store.MoveOps{}, func(m *store.Submission) {
+			m.Deferred, m.FlagState, m.Last = []store.Refusal{{Recipient: "b@x"}}, store.AfterPending, &store.Outcome{At: time.Now()}
+		})
 		f.rdb.AddHook(&fault{at: at})
 		for range 3 {
 			if err := f.DeleteAccount(t.Context(), f.a.ID); err == nil {
@@ -449,7 +454,10 @@ func TestSubmission_books_agree(t *testing.T) {
 		step := func(to store.SubmissionState, ops store.MoveOps, from ...store.SubmissionState) {
 			if m, ok := pick(from...); ok {
 				rows[m.ID] = f.move(m, to, ops, func(m *store.Submission) {
-					m.Ended, m.Deferred = f.now, nil
+					m.Ended, m.Deferred, m.Last, m.CopyState = f.now, nil, &store.Outcome{At: f.now}, ""
+					if rapid.Bool().Draw(rt, "copy") {
+						m.CopyState = store.AfterPending
+					}
 					if rapid.Bool().Draw(rt, "behind") {
 						m.Deferred = []store.Refusal{{Recipient: "b@x"}}
 					}
@@ -521,6 +529,9 @@ func TestSubmission_books_agree(t *testing.T) {
 				if in := f.rdb.ZScore(ctx, f.key("outbox:"+set), string(id)).Err() == nil; in != (set == ends) {
 					rt.Errorf("%s is %s, in %s %v", id, m.State, set, in)
 				}
+			}
+			if in := f.rdb.ZScore(ctx, f.key("outbox:after"), string(id)).Err() == nil; in != (m.CopyState != "") {
+				rt.Errorf("%s, copy %q, is looked after %v", id, m.CopyState, in)
 			}
 			if m.State == processing {
 				active++

@@ -192,6 +192,29 @@ func (s *Store) UnsettledSubmissions(ctx context.Context, limit int) ([]Submissi
 	return s.overdueRows(ctx, "unsettled", limit)
 }
 
+// AfterSubmissions are those whose copy or flag was pending for ten minutes: at most limit a
+// shard. They are not answered again for as long.
+func (s *Store) AfterSubmissions(ctx context.Context, limit int) ([]Submission, error) {
+	var ids []string
+	err := s.overdue(ctx, "after", limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) })
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	now, err := s.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.pipeline(ctx, "put off what follows", func(p redis.Pipeliner) {
+		for _, id := range ids {
+			at := redis.Z{Score: float64(now.Add(afterEvery).UnixMilli()), Member: id}
+			p.ZAddXX(ctx, s.k.outbox(SubmissionID(id).shard(), "after"), at)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	return s.submissions(ctx, ids)
+}
+
 // overdueRows are the submissions of such a set.
 func (s *Store) overdueRows(ctx context.Context, set string, limit int) ([]Submission, error) {
 	var ids []string

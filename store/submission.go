@@ -93,6 +93,9 @@ const (
 	HeldOutcomeUnknown = "outcomeUnknown"
 )
 
+// AfterPending is the CopyState, or FlagState, of what is still to be done.
+const AfterPending = "pending"
+
 // Submission is a message on its way out: one row. The body is stored beside it.
 type Submission struct {
 	ID      SubmissionID `json:"-"`

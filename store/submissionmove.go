@@ -184,6 +184,11 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 		t.op("PERSIST", t.key(body))
 	}
 	t.endsIn(was, next, ops.Forget)
+	if after := t.key(k.outbox(Shard(t.id), "after")); next.after() && !was.after() {
+		t.op("ZADD", after, next.Last.At.Add(afterEvery).UnixMilli(), string(was.ID))
+	} else if was.after() && !next.after() {
+		t.op("ZREM", after, string(was.ID))
+	}
 	if g := ops.GiveBack; g.Messages+g.Recipients > 0 && !was.ChargedAt.IsZero() {
 		table, ms := t.key(k.outboxOf(t.id, "limits")), was.ChargedAt.UnixMilli()
 		minute, hour := strconv.FormatInt(ms/60_000, 10), strconv.FormatInt(ms/3_600_000, 10)
@@ -220,6 +225,14 @@ func (t *tx) endsIn(was, next Submission, forget time.Time) {
 		t.op("ZADD", t.key(t.s.k.outbox(n, to)), forgetAt(next, forget).UnixMilli(), string(was.ID))
 	}
 }
+
+// after says whether a copy or a flag follows that is not made yet.
+func (m *Submission) after() bool {
+	return m.Last != nil && (m.CopyState == AfterPending || m.FlagState == AfterPending)
+}
+
+// afterEvery is how often somebody looks whether what follows a submission has a task.
+const afterEvery = 10 * time.Minute
 
 // forgetAt is when a row that ended is removed.
 func forgetAt(m Submission, given time.Time) time.Time {

@@ -19,6 +19,7 @@ while left > 0 do
     for i = 2, #ARGV do redis.call('ZREM', S .. ARGV[i], id) end
     redis.call('ZREM', S .. 'leases', id)
     redis.call('ZREM', S .. 'ended', id)
+    redis.call('ZREM', S .. 'after', id)
     redis.call('ZREM', S .. 'unsettled', id)
     redis.call('ZREM', S .. set, id)
   end

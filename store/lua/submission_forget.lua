@@ -27,5 +27,6 @@ for _, id in ipairs(ids) do
   end
   redis.call('UNLINK', row, row .. ':body')
   redis.call('ZREM', S .. 'ended', id)
+  redis.call('ZREM', S .. 'after', id)
 end
 return #ids
