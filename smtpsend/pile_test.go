@@ -181,3 +181,40 @@ func TestSend_expires_queued(t *testing.T) {
 		})
 	})
 }
+
+// Our clock may be ahead of Redis', which says what is due and who sleeps until when: we look
+// again once a second, not as fast as we can.
+func TestTasks_clock_is_ahead(t *testing.T) {
+	for name, before := range map[string]func(h *house, r *smtpsend.Request, now time.Time){
+		"it is not due there": func(_ *house, r *smtpsend.Request, now time.Time) { r.SendAt = now.Add(time.Minute) },
+		"the spool sleeps": func(h *house, _ *smtpsend.Request, now time.Time) {
+			review := request("ada", "bob@example.net")
+			review.Hold = true // an empty spool does not sleep
+			h.submit(review)
+			if err := h.store.SleepSpool(h.t.Context(), "ada", store.Sleep{Until: now.Add(time.Minute), Reason: smtpsend.SleepServer}); err != nil {
+				h.t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, h *house) {
+				now := time.Now().Add(-5 * time.Minute)
+				h.redis.SetTime(now) // it stands
+				h.account("ada")
+				r := request("ada", "bob@example.net")
+				before(h, &r, now)
+				id := h.submit(r)
+				time.Sleep(10 * time.Second)
+				q, err := h.inspector().GetQueueInfo(smtpsend.TaskQueue)
+				if err != nil || q.ProcessedTotal > 13 || q.ProcessedTotal < 4 {
+					t.Errorf("%+v, %v", q, err)
+				}
+				h.redis.SetTime(now.Add(2 * time.Minute))
+				time.Sleep(5 * time.Second)
+				if row := h.row(id); row.State != store.SubmissionSent || row.Attempt != 1 {
+					t.Errorf("%s, attempt %d", row.State, row.Attempt)
+				}
+			}, func(o *smtpsend.Options) { o.Config.TaskCheck, o.Config.DelayedCheck = 100*time.Millisecond, 100*time.Millisecond })
+		})
+	}
+}
