@@ -260,8 +260,8 @@ func TestUnknown_is_in_Sent(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		sent := h.events("ada", events.MessageSentType)
-		if row := h.row(id); row.State != store.SubmissionSent || len(sent) != 1 || field(sent[0], "confirmedBy") != "sentFolder" {
-			t.Errorf("%s, %v", row.State, sent)
+		if row := h.row(id); row.State != store.SubmissionSent || row.Last.Error != "" || len(sent) != 1 || field(sent[0], "confirmedBy") != "sentFolder" {
+			t.Errorf("%s, last %+v, %v", row.State, row.Last, sent)
 		}
 		if len(h.sink.tried()) != 1 || box.count() != 1 {
 			t.Errorf("%d tries, %d in Sent", len(h.sink.tried()), box.count())

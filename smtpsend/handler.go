@@ -185,8 +185,10 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 
 // giveUp ends a submission whose time was over before its turn came.
 func (r *run) giveUp(ctx context.Context, c store.Claimed) (store.Submission, error) {
-	back := store.Charge{Messages: 1, Recipients: len(c.Submission.Pending)}
-	return r.move(ctx, c.Submission, r.moment(c.Now, 0).expire(c.Submission), store.MoveOps{GiveBack: back})
+	row := c.Submission
+	row.Attempt-- // none is made
+	back := store.Charge{Messages: 1, Recipients: len(row.Pending)}
+	return r.move(ctx, c.Submission, r.moment(c.Now, 0).expire(row), store.MoveOps{Untried: true, GiveBack: back})
 }
 
 // soon is a time by Redis' clock at which to look again: by ours, which may be ahead, not

@@ -110,7 +110,7 @@ func TestMany_behind_the_unknown(t *testing.T) {
 		}
 		failed := h.events("ada", events.MessageFailedType)
 		if len(failed) != 1 || field(failed[0], "reason") != "expired" || !slices.Equal(recipients(t, failed[0]), addresses(150)[100:]) {
-			t.Errorf("%v", failed)
+			t.Errorf("told %v", h.short("ada"))
 		}
 		for _, k := range h.keys() {
 			if !strings.HasSuffix(k, ":spool") && !strings.HasSuffix(k, ":sum") {

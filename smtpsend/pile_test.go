@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/smtpsend"
 	"github.com/postrider/postrider/smtpsend/transport"
 	"github.com/postrider/postrider/store"
@@ -175,8 +176,19 @@ func TestSend_expires_queued(t *testing.T) {
 			}
 			h.stop = s.Server.Shutdown
 			time.Sleep(10 * time.Second)
-			if row := h.row(id); row.State != store.SubmissionFailed || row.Reason != "expired" || len(h.sink.tried()) != 0 {
-				t.Errorf("%s %s, %v", row.State, row.Reason, h.sink.tried())
+			row, failed := h.row(id), h.events("ada", events.MessageFailedType)
+			if row.State != store.SubmissionFailed || row.Reason != "expired" || row.Attempt != 0 || len(h.sink.tried()) != 0 {
+				t.Errorf("%s %s, attempt %d, %v", row.State, row.Reason, row.Attempt, h.sink.tried())
+			}
+			if len(failed) != 1 || field(failed[0], "attempts") != "0" {
+				t.Errorf("told %v", h.short("ada"))
+			}
+			if _, err := s.Queue.Retry(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			if row := h.row(id); row.State != store.SubmissionSent || row.Attempt != 1 {
+				t.Errorf("%s, attempt %d", row.State, row.Attempt)
 			}
 		})
 	})
@@ -214,7 +226,9 @@ func TestTasks_clock_is_ahead(t *testing.T) {
 				if row := h.row(id); row.State != store.SubmissionSent || row.Attempt != 1 {
 					t.Errorf("%s, attempt %d", row.State, row.Attempt)
 				}
-			}, func(o *smtpsend.Options) { o.Config.TaskCheck, o.Config.DelayedCheck = 100*time.Millisecond, 100*time.Millisecond })
+			}, func(o *smtpsend.Options) {
+				o.Config.TaskCheck, o.Config.DelayedCheck = 100*time.Millisecond, 100*time.Millisecond
+			})
 		})
 	}
 }

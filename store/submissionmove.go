@@ -14,7 +14,7 @@ import (
 )
 
 // Move is one step of a submission: from what was read to what it shall be, with the events
-// of it. Fence, Attempt, Owner and Lease are claims' and cannot be moved.
+// of it. Fence, Attempt, Owner and Lease are claims' and cannot be moved; but see Untried.
 type Move struct {
 	Was, Next Submission
 	Events    []events.Event
@@ -23,6 +23,7 @@ type Move struct {
 // MoveOps is what else happens in the same script. The zero value is nothing.
 type MoveOps struct {
 	Recover  bool      // only if the claim was neither renewed nor marked since Was was read
+	Untried  bool      // the claim made no attempt: the number of its attempt is taken back
 	GiveBack Charge    // what the limits were charged for and the server did not accept
 	Sleep    *Sleep    // the spool sleeps
 	Wake     bool      // the spool wakes
@@ -167,6 +168,10 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 		return Submission{}, err
 	}
 	t.op("HSET", t.key(row), fields...)
+	if ops.Untried {
+		next.Attempt--
+		t.op("HSET", t.key(row), "attempt", next.Attempt)
+	}
 	if was.State == SubmissionProcessing && next.State != SubmissionProcessing {
 		t.op("HDEL", t.key(row), "lease", "marked")
 	}
