@@ -300,6 +300,48 @@ func TestUnknown_copy_of_another_transaction(t *testing.T) {
 	}, slowly)
 }
 
+// A Message-ID of the caller's may stand in Sent already: he put a message there, or sent it
+// to somebody else before. That proves nothing for the one whose outcome is unknown.
+func TestUnknown_another_message_of_that_id(t *testing.T) {
+	for name, give := range map[string]func(r *smtpsend.Request, to string){
+		"given": func(r *smtpsend.Request, to string) {
+			r.Message.MessageID, r.Message.To = "<mine@example.com>", []compose.Address{{Address: to}}
+		},
+		"in the raw message": func(r *smtpsend.Request, to string) {
+			r.Message = compose.Message{Raw: []byte("Message-ID: <mine@example.com>\r\nTo: " + to + "\r\n\r\nGood day.\r\n")}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withMailbox(t, "smtp.gmail.com", func(t *testing.T, h *house, box *mailbox) {
+				h.sink.set(func(x *tx) error {
+					body, err := x.body()
+					if err == nil && x.n == 0 {
+						box.put(body)
+						return nil
+					}
+					if err == nil {
+						err = x.mark()
+					}
+					if err != nil {
+						return err
+					}
+					return &transport.Error{Phase: transport.PhaseDot, Kind: transport.KindSocket, Unknown: true, Accepted: x.env.To, Err: net.ErrClosed}
+				})
+				r := request("ada")
+				give(&r, "bob@example.net")
+				h.submit(r)
+				time.Sleep(30 * time.Second)
+				give(&r, "cem@example.net")
+				id := h.submit(r)
+				time.Sleep(3 * time.Minute)
+				if row := h.row(id); row.State != store.SubmissionUnknown || box.count() != 1 {
+					t.Errorf("to who may have got nothing: %s, confirmed by %q, %d in Sent", row.State, row.ConfirmedBy, box.count())
+				}
+			}, slowly)
+		})
+	}
+}
+
 // What fails after a part was sent does not have a row forgotten whose outcome is unknown.
 func TestUnknown_is_kept(t *testing.T) {
 	withMailbox(t, "smtp.gmail.com", func(t *testing.T, h *house, box *mailbox) {

@@ -179,7 +179,7 @@ func (h *handler) probe(ctx context.Context, row store.Submission) error {
 		return err
 	}
 	if !proves(row) {
-		return fmt.Errorf("outcome unknown, and a copy may be of another transaction: %w", asynq.SkipRetry)
+		return fmt.Errorf("outcome unknown, and what is in the Sent folder may be another one: %w", asynq.SkipRetry)
 	}
 	n, err := h.find(ctx, row, a)
 	switch {
@@ -197,9 +197,10 @@ func (h *handler) probe(ctx context.Context, row store.Submission) error {
 }
 
 // proves says whether a copy in the Sent folder can only be of the transaction whose outcome
-// is unknown. Where another one was taken, or may have been, for others, it proves nothing.
+// is unknown. Where another one was taken, or may have been, for others, it proves nothing,
+// nor where the caller chose the Message-ID: another message may have it.
 func proves(row store.Submission) bool {
-	if row.CopyState == AfterDone || row.CopyState == AfterFound || row.PossibleDuplicate && len(row.To) > 1 {
+	if !row.OwnID || row.CopyState == AfterDone || row.CopyState == AfterFound || row.PossibleDuplicate && len(row.To) > 1 {
 		return false
 	}
 	open := func(to string) bool {

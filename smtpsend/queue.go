@@ -179,7 +179,7 @@ func (q *Queue) Submit(ctx context.Context, r Request) (Result, error) {
 		return out, err
 	}
 	row.MessageID, row.Subject, row.From, row.To, row.Pending = c.MessageID, c.Subject, c.Envelope.From, c.Envelope.To, c.Envelope.To
-	row.UTF8, row.EightBit = c.NeedsUTF8, c.Needs8Bit
+	row.OwnID, row.UTF8, row.EightBit = c.OwnID, c.NeedsUTF8, c.Needs8Bit
 	// What a repeat is answered is fixed now: states pass.
 	out.State = store.SubmissionQueued
 	if row.SendAt.After(now) {

@@ -111,6 +111,7 @@ type Submission struct {
 	Holds  int             `json:"holds,omitempty"`
 
 	MessageID         string          `json:"messageId"`
+	OwnID             bool            `json:"ownId,omitempty"`             // MessageID was made for it: no other message had it
 	OriginalMessageID string          `json:"originalMessageId,omitempty"` // ours, where the provider put its own
 	From              string          `json:"from"`                        // of the envelope; "" is the null sender
 	To                []string        `json:"to"`                          // of the envelope, as accepted

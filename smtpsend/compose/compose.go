@@ -110,6 +110,7 @@ func (c *composer) messageID() string {
 	if c.m.MessageID != "" {
 		return c.m.MessageID
 	}
+	c.out.OwnID = true
 	from := c.m.From.Address
 	return "<" + c.random() + from[strings.LastIndexByte(from, '@'):] + ">"
 }

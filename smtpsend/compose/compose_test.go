@@ -119,8 +119,12 @@ func TestComposeWords(t *testing.T) {
 	if d := cmp.Diff(envelope, c.Envelope); d != "" || c.NeedsUTF8 || c.Needs8Bit || c.Subject != m.Subject || !c.Date.Equal(day) {
 		t.Errorf("%+v %s", c, d)
 	}
-	if id := strings.TrimSuffix(strings.TrimPrefix(c.MessageID, "<"), "@example.org>"); len(id) != 24 {
-		t.Errorf("made the id %s", c.MessageID)
+	if id := strings.TrimSuffix(strings.TrimPrefix(c.MessageID, "<"), "@example.org>"); len(id) != 24 || !c.OwnID {
+		t.Errorf("made the id %s, %v", c.MessageID, c.OwnID)
+	}
+	m.MessageID = "<mine@example.com>"
+	if c, _ := composed(t, m, options()); c.MessageID != m.MessageID || c.OwnID {
+		t.Errorf("%s, made here %v", c.MessageID, c.OwnID)
 	}
 }
 

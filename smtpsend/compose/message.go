@@ -64,6 +64,7 @@ type Options struct {
 // another or at once.
 type Composed struct {
 	MessageID string // <left@right>
+	OwnID     bool   // MessageID was made here, so that no other message has it
 	Subject   string // decoded, on one line
 	Date      time.Time
 	Envelope  Envelope // addresses checked, domains as A-labels, without duplicates

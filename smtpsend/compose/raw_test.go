@@ -94,8 +94,8 @@ func TestRaw(t *testing.T) {
 			if d := cmp.Diff(Envelope{tt.from, tt.to}, c.Envelope); d != "" || c.Needs8Bit != tt.eight || c.NeedsUTF8 != tt.utf8 || c.Size < 0 {
 				t.Errorf("8 bit %v, UTF-8 %v, size %d %s", c.Needs8Bit, c.NeedsUTF8, c.Size, d)
 			}
-			if !strings.Contains(got, "Message-ID: "+c.MessageID+"\r\n") {
-				t.Errorf("says that its id is %s", c.MessageID)
+			if !strings.Contains(got, "Message-ID: "+c.MessageID+"\r\n") || c.OwnID == strings.Contains(string(tt.m.Raw), c.MessageID) {
+				t.Errorf("says that its id is %s, made here %v", c.MessageID, c.OwnID)
 			}
 		})
 	}
