@@ -29,6 +29,10 @@ type newMail struct {
 	ID       string `json:"id"`
 	Origin   string `json:"origin"`
 	SeemsNew bool   `json:"seemsLikeNew"`
+
+	Attachments []struct {
+		ID string `json:"id"`
+	} `json:"attachments"`
 }
 
 // announced waits for the messageNew of a message in a folder.
@@ -48,8 +52,9 @@ func (s *served) announced(account, path, messageID string) (found newMail) {
 	return found
 }
 
-// A message of a real mailbox is answered and forwarded: what goes out refers to it, it is
-// marked once that is sent and not before, and the copies in Sent are nobody else's mail.
+// A message of a real mailbox is answered and forwarded: what goes out refers to it and has
+// its attachments, taken one by one or all; it is marked once that is sent and not before,
+// and the copies in Sent are nobody else's mail.
 func TestSendFlow_reply_and_forward(t *testing.T) {
 	dot, taken := make(chan struct{}), make(chan struct{}, 10)
 	sink := smtptest.StartSink(t, smtptest.SinkOptions{Dot: func(smtptest.Message) error {
@@ -82,7 +87,11 @@ func TestSendFlow_reply_and_forward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := s.announced("jo", "INBOX", "<three@example.com>").ID
+	first := s.announced("jo", "INBOX", "<three@example.com>")
+	if len(first.Attachments) != 1 {
+		t.Fatalf("announced as %+v", first)
+	}
+	id, file := first.ID, map[string]string{"reference": first.Attachments[0].ID}
 	folder := func(name string) map[uint32][]string {
 		t.Helper()
 		truth, err := user.Truth(t.Context())
@@ -133,7 +142,10 @@ func TestSendFlow_reply_and_forward(t *testing.T) {
 		return got
 	}
 
-	answer, m := send(map[string]any{"reference": map[string]any{"message": id, "action": "reply-all"}, "text": "Hello Ada\n"}, nil, []string{`\Answered`})
+	const sameFile = "résumé.pdf application/pdf %x"
+	answer, m := send(map[string]any{
+		"reference": map[string]any{"message": id, "action": "reply-all"}, "text": "Hello Ada\n", "attachments": []any{file},
+	}, nil, []string{`\Answered`})
 	want := map[string]string{
 		"To": "Desk <desk@example.com>", "Cc": "Bob <bob@example.com>, carol@example.com", "Subject": "Re: Grüße", "In-Reply-To": "<three@example.com>",
 		"References": "<one@example.com> <two@example.com> <three@example.com>",
@@ -144,6 +156,9 @@ func TestSendFlow_reply_and_forward(t *testing.T) {
 	if got := sink.Messages()[0].To; !slices.Equal(got, []string{"desk@example.com", "bob@example.com", "carol@example.com"}) {
 		t.Errorf("the answer went to %q", got)
 	}
+	if got := onlyAttachment(t, m); got != fmt.Sprintf(sameFile, sha256.Sum256(pdf)) {
+		t.Errorf("attached by reference is %s", got)
+	}
 
 	passed, m := send(map[string]any{
 		"to": address("", "x@example.net"), "reference": map[string]any{"message": id, "action": "forward", "forwardAttachments": true}, "text": "See there\n",
@@ -152,7 +167,7 @@ func TestSendFlow_reply_and_forward(t *testing.T) {
 	if d := cmp.Diff(want, heads(m)); d != "" {
 		t.Errorf("forwarded: %s", d)
 	}
-	if got := onlyAttachment(t, m); got != fmt.Sprintf("résumé.pdf application/pdf %x", sha256.Sum256(pdf)) {
+	if got := onlyAttachment(t, m); got != fmt.Sprintf(sameFile, sha256.Sum256(pdf)) {
 		t.Errorf("the attachment is %s", got)
 	}
 
