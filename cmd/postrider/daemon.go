@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -67,6 +68,7 @@ type daemon struct {
 	// One group of goroutines per phase of the shutdown, each with its own end.
 	sync, relay, janitors group
 	queue                 sync.Once // of stopping the asynq servers
+	stopping              atomic.Bool
 	failed                chan error
 }
 
@@ -364,9 +366,7 @@ func (d *daemon) buildAPI() error {
 		}
 	}
 	if d.metListen != nil {
-		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}))
-		d.metrics = &http.Server{Handler: mux, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerSize, ErrorLog: quiet}
+		d.metrics = &http.Server{Handler: d.operations(), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerSize, ErrorLog: quiet}
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ func runServe(ctx context.Context, p *program, fs *flag.FlagSet) (err error) {
 	config := fs.String("config", "", "configuration `file`")
 	data := fs.String("data", "", "data `directory`")
 	listen := fs.String("listen", "", "`address` of the API")
-	roles := fs.String("roles", "", "comma-separated `roles` of this process: api, sync, dispatch")
+	roles := fs.String("roles", "", "comma-separated `roles` of this process: "+strings.Join(allRoles(), ", "))
 	ephemeral := fs.Bool("ephemeral", false, "keep nothing: Redis is simulated in this process and there is no data directory")
 	if err := parse(fs, p.args, 0); err != nil {
 		return err

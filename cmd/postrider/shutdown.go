@@ -19,6 +19,7 @@ import (
 //	redis     4 s      clients closed, our own server ended
 func (d *daemon) stop(ctx context.Context) {
 	begin := time.Now()
+	d.stopping.Store(true)
 	ctx = context.WithoutCancel(ctx)
 	d.phase(ctx, "api", 5*time.Second, func(ctx context.Context) error {
 		if d.web == nil {
