@@ -55,15 +55,15 @@ func (c *conn) login(ctx context.Context, s Server) *Error {
 	offered := strings.Fields(strings.ToUpper(c.ext["AUTH"]))
 	for _, m := range mechanisms(s) {
 		if slices.Contains(offered, m.name) {
-			return c.authenticate(ctx, at, m, discreet(s, m))
+			return c.authenticate(ctx, at, m)
 		}
 	}
-	return &Error{Phase: at.phase, Kind: KindNoAuth, Err: fmt.Errorf("server offers no way to log in that fits: %q", clean(strings.Join(offered, " ")))}
+	return &Error{Phase: at.phase, Kind: KindNoAuth, Err: fmt.Errorf("server offers no way to log in that fits: %q", clean(c.hide.hide(strings.Join(offered, " "))))}
 }
 
 // authenticate runs a mechanism to its reply. A failed one leaves the connection to be
 // closed by the caller.
-func (c *conn) authenticate(ctx context.Context, at step, m mechanism, hide *strings.Replacer) *Error {
+func (c *conn) authenticate(ctx context.Context, at step, m mechanism) *Error {
 	line, answers := "AUTH "+m.name, m.answers
 	// RFC 4954 section 4: what would make the command too long waits for a challenge.
 	if first := base64.StdEncoding.EncodeToString([]byte(answers[0])); m.initial && len(line+first)+3 <= maxCommand {
@@ -81,12 +81,9 @@ func (c *conn) authenticate(ctx context.Context, at step, m mechanism, hide *str
 			line, answers = base64.StdEncoding.EncodeToString([]byte(answers[0])), answers[1:]
 		case r.code == 334 && m.token && !asked:
 			asked = true
-			told = challenge(r, hide)
+			told = challenge(r)
 			line = base64.StdEncoding.EncodeToString([]byte(m.failed))
 		default:
-			for i := range r.texts {
-				r.texts[i] = hide.Replace(r.texts[i])
-			}
 			e := c.refuse(at, r)
 			e.Description = told
 			return e
@@ -94,31 +91,11 @@ func (c *conn) authenticate(ctx context.Context, at step, m mechanism, hide *str
 	}
 }
 
-// discreet hides what we say of the credentials: some servers repeat what they refuse.
-func discreet(s Server, m mechanism) *strings.Replacer {
-	var pairs []string
-	hide := func(text string) {
-		if len(text) > 3 { // less would make texts unreadable, and stands in some of them by chance
-			pairs = append(pairs, text, "***")
-		}
-	}
-	for _, a := range m.answers {
-		if a != s.User {
-			hide(base64.StdEncoding.EncodeToString([]byte(a)))
-		}
-	}
-	for _, v := range []string{s.Pass.Reveal(), s.AccessToken.Reveal()} {
-		hide(base64.StdEncoding.EncodeToString([]byte(v)))
-		hide(v)
-	}
-	return strings.NewReplacer(pairs...)
-}
-
 // challenge is what a server says in one.
-func challenge(r reply, hide *strings.Replacer) string {
+func challenge(r reply) string {
 	text := strings.Join(r.texts, "")
 	if b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text)); err == nil {
 		text = string(b)
 	}
-	return clean(hide.Replace(text))
+	return clean(r.hide.hide(text))
 }

@@ -19,6 +19,7 @@ type conn struct {
 	r    *bufio.Reader
 	ext  map[string]string // what EHLO offered: upper-case keyword, parameters
 	born time.Time
+	hide discretion // of every reply
 
 	secure   bool // TLS
 	verified bool // whose certificate was judged
@@ -97,6 +98,7 @@ func (c *conn) reply(ctx context.Context, s step) (reply, *Error) {
 	if err != nil {
 		return reply{}, c.fail(ctx, s, err)
 	}
+	r.hide = c.hide
 	c.lost = c.lost || r.code == 421 // the server hangs up (RFC 5321 section 3.8)
 	return r, nil
 }

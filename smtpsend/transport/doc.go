@@ -9,6 +9,8 @@
 //     beforeDot returned nil. Any end before that leaves the server without a message.
 //   - Credentials are sent over TLS alone, but where Server.Plaintext and the operator
 //     allow otherwise. STARTTLS is never left out because a server does not offer it.
+//   - What a server repeats of them is not shown, in no error, receipt or refusal: see
+//     discretion for what is recognized.
 //   - A connection is used under one Server.Key, one message at a time, and is not used
 //     again once its place in the dialogue is in doubt.
 //   - Every step has a deadline (Timeouts), every reply a bound (64 KiB, 100 lines), and

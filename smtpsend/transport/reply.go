@@ -26,6 +26,7 @@ type reply struct {
 	code     int
 	enhanced [3]int   // zero = none
 	texts    []string // of its lines, without the codes
+	hide     discretion
 }
 
 // readReply reads a reply of one or more lines (RFC 5321 section 4.2.1). What is not one,
@@ -119,16 +120,16 @@ func splitEnhanced(code int, text string) (enhanced [3]int, rest string) {
 // line is the reply as Error.Line shows it.
 func (r reply) line() string {
 	var b strings.Builder
-	b.WriteString(strconv.Itoa(r.code))
-	if s := enhancedText(r.enhanced); s != "" {
-		b.WriteString(" " + s)
-	}
 	for _, t := range r.texts {
-		if t = strings.TrimSpace(t); t != "" && b.Len() < maxLine {
+		if t = strings.TrimSpace(t); t != "" && b.Len() < 4*maxLine {
 			b.WriteString(" " + t)
 		}
 	}
-	return clean(b.String())
+	code := strconv.Itoa(r.code)
+	if s := enhancedText(r.enhanced); s != "" {
+		code += " " + s
+	}
+	return clean(code + r.hide.hide(b.String()))
 }
 
 // clean makes a server's text fit to be shown and stored.
