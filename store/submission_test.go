@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -384,6 +385,60 @@ func TestAccept_forgets_keys_after_two_days(t *testing.T) {
 	f.pass(time.Second)
 	try(false)
 	f.pass(80 * time.Hour)
+	if left := f.rdb.Keys(t.Context(), "*:keys:*").Val(); len(left) > 0 {
+		t.Error(left)
+	}
+}
+
+// meanwhile does something once, in front of a process' next script.
+type meanwhile struct{ do func() }
+
+func (w *meanwhile) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (w *meanwhile) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if do := w.do; do != nil && strings.HasPrefix(cmd.Name(), "eval") {
+			w.do = nil
+			do()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (w *meanwhile) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// Of two requests under one key one read the clock before midnight, and comes second.
+func TestAccept_idempotency_at_midnight(t *testing.T) {
+	f := clockedSender(t)
+	f.pass(14*time.Hour - 31*time.Second) // 23:59:59
+	slow := redis.NewClient(&redis.Options{Addr: f.m.Addr()})
+	t.Cleanup(func() { _ = slow.Close() })
+	idem := store.Idempotency{Key: "order 7", Hash: [32]byte{1}}
+	accept := func(s *store.Store) store.Accepted {
+		t.Helper()
+		got, err := s.AcceptSubmission(t.Context(), store.Accept{Submission: letter(f.a.ID), Body: strings.NewReader("x"), Idempotency: &idem})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	var quick store.Accepted
+	slow.AddHook(&meanwhile{do: func() {
+		f.pass(2 * time.Second)
+		quick = accept(f.Store)
+	}})
+	if got := accept(storetest.On(t, slow)); quick.Hit || !got.Hit || got.ID != quick.ID {
+		t.Errorf("first %s, hit %v; then %s, hit %v", quick.ID, quick.Hit, got.ID, got.Hit)
+	}
+	if page, err := f.Submissions(t.Context(), store.SubmissionQuery{Account: f.a.ID, Limit: 10}); err != nil || page.Total != 1 {
+		t.Errorf("%d submissions under one key, %v", page.Total, err)
+	}
+	f.pass(-2 * time.Second) // who deletes the account read the clock before midnight, too
+	if err := f.DeleteAccount(t.Context(), f.a.ID); err != nil {
+		t.Fatal(err)
+	}
 	if left := f.rdb.Keys(t.Context(), "*:keys:*").Val(); len(left) > 0 {
 		t.Error(left)
 	}

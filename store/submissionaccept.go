@@ -72,11 +72,16 @@ type keyRecord struct {
 	Answer json.RawMessage `json:"a,omitempty"`
 }
 
-// keyDays are the hashes in which a key may stand: one a day, each removed as a whole.
-func (k keys) keyDays(id AccountID, now time.Time) (out [3]string) {
-	day := now.Unix() / 86400
+// keyDay is the hash of the keys that are used on a day; it is removed as a whole.
+func (k keys) keyDay(id AccountID, at time.Time) string {
+	return k.outboxOf(id, "keys:"+strconv.FormatInt(at.Unix()/86400, 10))
+}
+
+// keyDays are those in which a key may stand. Tomorrow's is among them: somebody who reads
+// the clock behind the next midnight may write before we do.
+func (k keys) keyDays(id AccountID, now time.Time) (out [4]string) {
 	for i := range out {
-		out[i] = k.outboxOf(id, "keys:"+strconv.FormatInt(day-int64(i), 10))
+		out[i] = k.keyDay(id, now.Add(time.Duration(1-i)*24*time.Hour))
 	}
 	return out
 }
@@ -95,21 +100,21 @@ func (s *Store) UsedKey(ctx context.Context, account AccountID, i Idempotency) (
 }
 
 func (s *Store) usedKey(ctx context.Context, account AccountID, i Idempotency, now time.Time) (Accepted, error) {
-	var found [3]*redis.StringCmd
+	var found [4]*redis.StringCmd
 	if err := s.pipeline(ctx, "read idempotency key", func(p redis.Pipeliner) { s.readKey(ctx, p, account, i, now, &found) }); err != nil {
 		return Accepted{}, err
 	}
 	return judgeKey(account, i, now, found)
 }
 
-func (s *Store) readKey(ctx context.Context, p redis.Pipeliner, account AccountID, i Idempotency, now time.Time, found *[3]*redis.StringCmd) {
+func (s *Store) readKey(ctx context.Context, p redis.Pipeliner, account AccountID, i Idempotency, now time.Time, found *[4]*redis.StringCmd) {
 	for n, day := range s.k.keyDays(account, now) {
 		found[n] = p.HGet(ctx, day, keyField(i.Key))
 	}
 }
 
 // judgeKey says what the records that were found of a key mean for a request.
-func judgeKey(account AccountID, i Idempotency, now time.Time, found [3]*redis.StringCmd) (Accepted, error) {
+func judgeKey(account AccountID, i Idempotency, now time.Time, found [4]*redis.StringCmd) (Accepted, error) {
 	for _, f := range found {
 		if f.Val() == "" {
 			continue
@@ -175,7 +180,7 @@ func (s *Store) accept(ctx context.Context, m Submission, u *upload, idem *Idemp
 		return Accepted{}, err
 	}
 	var record *redis.StringCmd
-	var used [3]*redis.StringCmd
+	var used [4]*redis.StringCmd
 	if err := s.pipeline(ctx, "read account", func(p redis.Pipeliner) {
 		record = p.HGet(ctx, s.k.registry(n), string(m.Account))
 		if idem != nil {
@@ -206,12 +211,12 @@ func (s *Store) accept(ctx context.Context, m Submission, u *upload, idem *Idemp
 	tx.guard(spool, "n", "<"+strconv.Itoa(limits.AccountRows))
 	tx.guard(spool, "bytes", "<"+strconv.FormatInt(limits.AccountBytes-m.Size+1, 10))
 	if idem != nil {
-		days := s.k.keyDays(m.Account, now)
-		for i, day := range days {
+		for i, day := range s.k.keyDays(m.Account, now) {
 			tx.guard(day, keyField(idem.Key), used[i].Val()) // none, or one that is over
 		}
-		tx.op("HSET", tx.key(days[0]), keyField(idem.Key), tx.json(keyRecord{m.ID, hex.EncodeToString(idem.Hash[:]), now.UnixMilli(), idem.Answer}))
-		tx.op("PEXPIRE", tx.key(days[0]), (idempotencyFor + 24*time.Hour).Milliseconds())
+		today := tx.key(s.k.keyDay(m.Account, now))
+		tx.op("HSET", today, keyField(idem.Key), tx.json(keyRecord{m.ID, hex.EncodeToString(idem.Hash[:]), now.UnixMilli(), idem.Answer}))
+		tx.op("PEXPIRE", today, (idempotencyFor + 24*time.Hour).Milliseconds())
 		m.IdempotencyKey = idem.Key
 	}
 	if u.pieces > 0 {
