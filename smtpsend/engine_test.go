@@ -295,3 +295,95 @@ func TestSend_wakes_into_all_slots(t *testing.T) {
 		}
 	})
 }
+
+// A gateway in trouble has what goes by it wait, alone: the account's own server is used all
+// the while, and a probe by a gateway says nothing of it.
+func TestSend_gateway_in_trouble(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err    error // of the gateway; nil: it was deleted
+		state  store.SubmissionState
+		reason string
+		least  time.Duration // until the next attempt
+	}{
+		"refuses the credentials": {&transport.Error{Phase: transport.PhaseAuth, Code: 535, Line: "535 no", Kind: transport.KindAuth}, store.SubmissionHeld, "authentication", 15 * time.Minute},
+		"takes no more":           {refused(transport.PhaseMail, 550, [3]int{5, 4, 5}), store.SubmissionHeld, "sendLimit", time.Hour},
+		"is down":                 {lost(transport.PhaseConnect), store.SubmissionQueued, "", 10 * time.Second},
+		"was deleted":             {nil, store.SubmissionQueued, "", 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, h *house) {
+				h.sink.set(func(x *tx) error {
+					if x.server.Host == "gw.example.com" {
+						return tt.err
+					}
+					return nil
+				})
+				if _, err := h.store.CreateGateway(t.Context(), store.Gateway{ID: "gw", Server: store.Server{Host: "gw.example.com", Port: 587}}); err != nil {
+					t.Fatal(err)
+				}
+				h.account("ada")
+				r := request("ada", "bob@example.net")
+				r.Gateway, r.SendAt = "gw", time.Now().Add(4*time.Second)
+				by, also := h.submit(r), h.submit(r)
+				if tt.err == nil {
+					if err := h.store.DeleteGateway(t.Context(), "gw"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(8 * time.Second)
+				own := h.submit(request("ada", "cem@example.net"))
+				time.Sleep(3 * time.Second)
+				sp, err := h.store.Spool(t.Context(), "ada")
+				if row := h.row(own); row.State != store.SubmissionSent || err != nil || sp.Sleep.Reason != "" {
+					t.Errorf("by the account's own server: %s %s, %+v, %v", row.State, row.Reason, sp.Sleep, err)
+				}
+				for _, id := range []store.SubmissionID{by, also} {
+					row := h.row(id)
+					if row.State != tt.state || row.Reason != tt.reason || row.Attempt != 1 || row.NextAttempt.Sub(row.Last.At) < tt.least {
+						t.Errorf("by the gateway: %s %s, attempt %d at %v, next %v", row.State, row.Reason, row.Attempt, row.Last.At, row.NextAttempt)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The host of everybody's own servers is down: mail by a gateway does not wait for it, and is
+// no probe of it either.
+func TestSend_gateway_beside_a_host_that_is_down(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(x *tx) error {
+			if x.server.Host == "gw.example.com" {
+				return nil
+			}
+			return lost(transport.PhaseConnect)
+		})
+		if _, err := h.store.CreateGateway(t.Context(), store.Gateway{ID: "gw", Server: store.Server{Host: "gw.example.com", Port: 587}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []store.AccountID{"b1", "b2", "b3", "b4"} {
+			h.account(id)
+			for range 4 {
+				h.submit(request(id, "bob@example.net"))
+			}
+		}
+		time.Sleep(4 * time.Minute)
+		h.account("ada")
+		later := request("ada", "bob@example.net")
+		later.SendAt = time.Now().Add(time.Hour) // an empty spool does not sleep
+		h.submit(later)
+		if err := h.store.SleepSpool(t.Context(), "ada", store.Sleep{Until: time.Now(), Reason: smtpsend.SleepServer, Level: 5}); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			r := request("ada", "bob@example.net")
+			r.Gateway = "gw"
+			h.submit(r)
+			time.Sleep(3 * time.Second)
+		}
+		sp, err := h.store.Spool(t.Context(), "ada")
+		if got := len(h.sink.taken()); got != 3 || err != nil || sp.Sleep.Level != 5 {
+			t.Errorf("%d sent, the spool %+v, %v", got, sp.Sleep, err)
+		}
+	})
+}

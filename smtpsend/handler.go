@@ -131,6 +131,9 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		return err
 	}
 	slots, limits, host := r.pace(r.record)
+	if r.byGateway(ctx, id, host) {
+		host = ""
+	}
 	if at, ok := r.hosts.enter(host, time.Now()); !ok {
 		r.alarms.Set(string(r.account), at)
 		return nil
@@ -181,6 +184,16 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		return nil
 	}
 	return res
+}
+
+// byGateway says whether a submission goes by another server than the host that everybody
+// waits for.
+func (r *run) byGateway(ctx context.Context, id store.SubmissionID, host string) bool {
+	if id == "" || !r.hosts.isDown(host) {
+		return false
+	}
+	row, err := r.store.Submission(ctx, id)
+	return err == nil && row.Gateway != ""
 }
 
 // giveUp ends a submission whose time was over before its turn came.

@@ -45,7 +45,7 @@ func (h *hosts) enter(host string, now time.Time) (again time.Time, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.down[host] // none where an account has no server of its own
-	if s == nil || s.fails < hostFails || len(s.accounts) < hostAccounts {
+	if !s.isDown() {
 		return time.Time{}, true
 	}
 	if now.Before(s.next) {
@@ -53,6 +53,18 @@ func (h *hosts) enter(host string, now time.Time) (again time.Time, ok bool) {
 	}
 	s.next = now.Add(hostProbe)
 	return time.Time{}, true
+}
+
+// isDown says whether a host fails for everybody.
+func (h *hosts) isDown(host string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.down[host].isDown()
+}
+
+// isDown is asked under the lock of hosts.
+func (s *hostState) isDown() bool {
+	return s != nil && s.fails >= hostFails && len(s.accounts) >= hostAccounts
 }
 
 // report says how an attempt at a host ended: whether the server failed as a server.

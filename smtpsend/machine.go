@@ -27,7 +27,7 @@ type step struct {
 	moment
 	row     store.Submission
 	events  []events.Event
-	sleep   string    // a reason for which the spool sleeps; "" leaves it as it is
+	sleep   string    // a reason for which the spool sleeps, or with a gateway this submission alone; "" leaves it as it is
 	until   time.Time // as long
 	awake   bool      // the server did as it should: the spool's failures are over
 	sentTo  []string  // of a transaction that succeeded: for the sent log
@@ -94,8 +94,16 @@ func (s *step) spoolFor(p Profile, refused []transport.Refusal) {
 }
 
 func (s *step) sleeping(reason string) {
-	s.awake, s.sleep, s.until = false, reason, s.now.Add(jitter(sleepFor(reason, s.fails+1), s.chance))
+	fails := s.fails + 1
+	if !s.own() {
+		fails = s.row.Charged
+	}
+	s.awake, s.sleep, s.until = false, reason, s.now.Add(jitter(sleepFor(reason, fails), s.chance))
 }
+
+// own says whether it goes by the account's own server. What becomes of it elsewhere says
+// nothing of that server: the spool neither sleeps nor wakes for it.
+func (s *step) own() bool { return s.row.Gateway == "" }
 
 // sent is a transaction that ended with a 2xx to the final dot. The row may have been made
 // unknown meanwhile by who thought the sender dead.

@@ -202,8 +202,8 @@ func (r *run) settled(was store.Submission, s *step, probe bool, judge func(stor
 
 // ops is what else the script of a step does.
 func (r *run) ops(was store.Submission, s *step, probe bool) store.MoveOps {
-	ops := store.MoveOps{Wake: probe && s.awake}
-	if s.sleep != "" {
+	ops := store.MoveOps{Wake: probe && s.awake && s.own()}
+	if s.sleep != "" && s.own() {
 		ops.Sleep = &store.Sleep{Until: s.until, Reason: s.sleep, Level: s.fails + 1}
 	}
 	ops.GiveBack = s.giveBack(was)
@@ -269,7 +269,7 @@ func again(ctx context.Context, f func(context.Context) error) error {
 
 // asleep sees to what waits while the spool sleeps.
 func (r *run) asleep(ctx context.Context, s *step) {
-	if s.sleep == "" {
+	if s.sleep == "" || !s.own() {
 		return
 	}
 	r.m.sleeps.WithLabelValues(s.sleep).Inc()
@@ -317,10 +317,10 @@ func (r *run) note(ctx context.Context, w way, row store.Submission, s *step, re
 		return
 	}
 	r.hosts.report(w.host, r.account, s.sleep == SleepServer)
-	if last.Hint == HintConnections {
+	if last.Hint == HintConnections && s.own() {
 		r.hosts.tooMany(r.account, time.Now())
 	}
-	if row.Gateway == "" {
+	if s.own() {
 		r.tellContact(ctx, w, s, rec.MaxSize, e)
 	} else {
 		failure := ""
