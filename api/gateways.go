@@ -232,28 +232,16 @@ func (s *Server) updateGateway(ctx context.Context, in *updateGatewayIn) (*gatew
 // wakeTime is for waking the accounts that send through a gateway.
 const wakeTime = 20 * time.Second
 
-// maxWoken is how many waiting submissions are looked at for a gateway that has changed;
-// accounts whose mail is not among them wake by themselves, when their time comes.
-const maxWoken = 1000
-
 // wakeGateway has accounts send at once what waits for another gateway than it was.
 func (s *Server) wakeGateway(ctx context.Context, id string) error {
 	if s.o.Submitter == nil {
 		return nil
 	}
-	page, err := s.o.Store.Submissions(ctx, store.SubmissionQuery{
-		States: []store.SubmissionState{store.SubmissionQueued, store.SubmissionHeld}, Limit: maxWoken,
-	})
-	if err != nil {
-		return err
-	}
-	woken := map[store.AccountID]bool{}
-	for _, m := range page.Submissions {
-		if m.Gateway != id || woken[m.Account] {
-			continue
+	for account, err := range s.o.Store.WaitingFor(ctx, id) {
+		if err == nil {
+			err = s.o.Submitter.Wake(ctx, account)
 		}
-		woken[m.Account] = true
-		if err := s.o.Submitter.Wake(ctx, m.Account); err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}

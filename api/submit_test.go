@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/mail"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/smtpsend"
@@ -419,7 +421,7 @@ func TestGatewayChangesWakeSpools(t *testing.T) {
 	f.call(200, "POST", "/v1/account", `{"account":"eve","email":"eve@x.example"}`)
 	f.queued("eve", `,"gateway":"relay"`)
 	f.queued("eve", `,"gateway":"relay"`)
-	f.queued("jo", "")
+	jos := f.queued("jo", "")
 	engine := &submitter{}
 	other, err := api.New(api.Options{Store: f.store, Kicker: f.kicks, Submitter: engine})
 	if err != nil {
@@ -430,6 +432,31 @@ func TestGatewayChangesWakeSpools(t *testing.T) {
 	f.call(200, "POST", "/v1/gateway", `{"gateway":"relay","port":465}`)
 	f.call(200, "POST", "/v1/gateway", `{"gateway":"unused","host":"h"}`)
 	if diff := cmp.Diff([]store.AccountID{"eve", "eve"}, engine.wakes); diff != "" {
+		t.Error(diff)
+	}
+	row, books := f.rdb.Keys(t.Context(), "*:q:"+jos).Val(), f.rdb.Keys(t.Context(), "*outbox:queued").Val()
+	due := f.rdb.Keys(t.Context(), "*a:jo:outbox:due").Val()
+	fields := f.rdb.HGetAll(t.Context(), row[0]).Val()
+	p := f.rdb.Pipeline()
+	for range 1100 { // of another account, and newer
+		id := string(store.NewSubmissionID("jo", time.Now()))
+		p.HSet(t.Context(), strings.Replace(row[0], jos, id, 1), fields)
+		for _, set := range append(books, due...) {
+			if set[:5] == row[0][:5] && !strings.Contains(set, "a:eve:") { // of jo, or its shard
+				p.ZAdd(t.Context(), set, redis.Z{Member: id})
+			}
+		}
+	}
+	if _, err := p.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	last := store.Submission{ID: store.NewSubmissionID("jo", time.Now()), Account: "jo", To: []string{"a@x.example"}, Gateway: "relay"}
+	if _, err := f.store.AcceptSubmission(t.Context(), store.Accept{Submission: last, Body: strings.NewReader("x")}); err != nil {
+		t.Fatal(err)
+	}
+	f.call(200, "PUT", "/v1/gateway/edit/relay", `{"port":587}`)
+	slices.Sort(engine.wakes)
+	if diff := cmp.Diff([]store.AccountID{"eve", "eve", "eve", "jo"}, engine.wakes); diff != "" {
 		t.Error(diff)
 	}
 }

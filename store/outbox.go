@@ -288,18 +288,6 @@ func (s *Store) OldSubmissions(ctx context.Context, before time.Time, offset, li
 	return s.submissions(ctx, ids)
 }
 
-// WaitingSubmissions reads what of an account is due by a time, in the order in which it
-// will be sent: limit of them behind the first offset.
-func (s *Store) WaitingSubmissions(ctx context.Context, account AccountID, by time.Time, offset, limit int) ([]Submission, error) {
-	ids, err := s.rdb.ZRangeByScore(ctx, s.k.outboxOf(account, "due"), &redis.ZRangeBy{
-		Min: "-inf", Max: millisOf(by), Offset: int64(offset), Count: int64(limit),
-	}).Result()
-	if err != nil {
-		return nil, unavailable("read spool", err)
-	}
-	return s.submissions(ctx, ids)
-}
-
 // OutboxTotals is what there is in the whole installation.
 type OutboxTotals struct {
 	States map[SubmissionState]int
