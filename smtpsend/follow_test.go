@@ -43,7 +43,7 @@ func TestSweeper_carries_on_what_follows(t *testing.T) {
 			t.Fatalf("%d, %v", n, err)
 		}
 		box.fail(nil)
-		r := &reads{}
+		r := &commands{name: "hgetall"}
 		h.rdb.(*redis.Client).AddHook(r)
 		time.Sleep(8 * time.Minute)
 		if n := r.n.Load(); n != 0 {

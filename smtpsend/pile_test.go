@@ -18,30 +18,35 @@ import (
 	"github.com/postrider/postrider/store"
 )
 
-// reads counts the rows that are read from Redis.
-type reads struct{ n atomic.Int64 }
+// commands counts those to Redis: all, or of one name.
+type commands struct {
+	name string
+	n    atomic.Int64
+}
 
-func (r *reads) DialHook(next redis.DialHook) redis.DialHook {
+func (c *commands) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
 }
 
-func (r *reads) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (c *commands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() == "hgetall" {
-			r.n.Add(1)
-		}
+		c.count(cmd)
 		return next(ctx, cmd)
 	}
 }
 
-func (r *reads) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		for _, cmd := range cmds {
-			if cmd.Name() == "hgetall" {
-				r.n.Add(1)
-			}
-		}
+		c.count(cmds...)
 		return next(ctx, cmds)
+	}
+}
+
+func (c *commands) count(cmds ...redis.Cmder) {
+	for _, cmd := range cmds {
+		if c.name == "" || cmd.Name() == c.name {
+			c.n.Add(1)
+		}
 	}
 }
 
@@ -52,7 +57,7 @@ func TestHold_each_once(t *testing.T) {
 		h.account("ada", func(a *store.Account) { one := 1; a.SendLimits.PerHour = &one })
 		h.submit(request("ada", "bob@example.net"))
 		time.Sleep(2 * time.Minute)
-		r := &reads{}
+		r := &commands{name: "hgetall"}
 		h.rdb.(*redis.Client).AddHook(r)
 		for range n {
 			h.submit(request("ada", "bob@example.net"))
