@@ -71,6 +71,11 @@ func (s *Server) accountRoutes() {
 		Summary: "Connect anew now",
 	}, scopes, s.reconnect)
 	register(s, huma.Operation{
+		OperationID: "flushAccount", Method: http.MethodPut, Path: "/v1/account/{account}/flush", Tags: tags,
+		Summary:     "Forget what is known of an account's folders and look at them anew",
+		Description: "Answers at once; accountInitialized with reason flush says that it was done. mailboxNew comes for every folder, messageNew for what arrived at or after notifyFrom, whether it was announced before or not; what arrived before it and was not announced yet is not. Ids of messages stay, ids of events are new. A paused account is flushed when it is watched again.",
+	}, scopes, s.flush)
+	register(s, huma.Operation{
 		OperationID: "pauseAccount", Method: http.MethodPut, Path: "/v1/account/{account}/pause", Tags: tags,
 		Summary: "Pause an account", Description: "The connection is closed and no event of its mail follows until resume, which catches up. Messages to send are accepted and held.",
 	}, scopes, s.pause)

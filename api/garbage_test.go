@@ -102,6 +102,8 @@ func TestGarbageRequests(t *testing.T) {
 		{name: "beyond the journal", method: "GET", path: "/v1/account/jo/events?after=99", status: 400, code: "InvalidCursor"},
 		{name: "unknown setting", method: "POST", path: "/v1/settings", body: `{"notifyTekst":true}`, status: 400, code: "ValidationFailed"},
 		{name: "setting out of range", method: "POST", path: "/v1/settings", body: `{"stallAfter":5}`, status: 400, code: "ValidationFailed"},
+		{name: "flush false", method: "PUT", path: "/v1/account/jo/flush", body: `{"flush":false}`, status: 400, code: "ValidationFailed"},
+		{name: "flush from when", method: "PUT", path: "/v1/account/jo/flush", body: `{"flush":true,"notifyFrom":"soon"}`, status: 400, code: "ValidationFailed"},
 		{name: "reconnect false", method: "PUT", path: "/v1/account/jo/reconnect", body: `{"reconnect":false}`, status: 400, code: "ValidationFailed"},
 		{name: "pause send", method: "PUT", path: "/v1/account/jo/pause", body: `{"send":false}`, status: 400, code: "ValidationFailed"},
 	} {

@@ -14,7 +14,7 @@ import (
 
 // Why a folder's messages are taken in without the events that arrivals would be.
 const (
-	reasonAdded     = "added"     // the account is new
+	reasonAdded     = "added"     // the account is new, or was flushed
 	reasonStateLost = "stateLost" // what was known of the account is gone
 	reasonNew       = "new"       // the folder was found later
 	reasonReset     = "reset"     // UIDVALIDITY changed, or the folder's state was lost
@@ -76,7 +76,7 @@ func (s *step) toAnnounce(ctx context.Context, reason string, uids []uint32) ([]
 	switch reason {
 	case reasonAdded:
 		// INTERNALDATE has whole seconds: the second of the registration counts.
-		from = s.w.account().NotifyFrom.Truncate(time.Second)
+		from = s.w.notifyFrom().Truncate(time.Second)
 		if from.IsZero() {
 			return nil, nil
 		}

@@ -28,7 +28,7 @@ var deeds = slices.Concat(
 	slices.Repeat([]string{"expunge"}, 4), slices.Repeat([]string{"move"}, 4), slices.Repeat([]string{"copy"}, 2),
 	[]string{
 		"append again", "append old", "append many", "expunge some", "expunge all", "empty and fill", "create", "delete", "delete and create",
-		"label", "label", "unlabel", "rename", "new uidvalidity", "renumber", "forget vanished", "cut", "cut", "restart", "refuse", "bye", "lie", "lie", "be true", "hour", "settle",
+		"label", "label", "unlabel", "rename", "new uidvalidity", "renumber", "forget vanished", "cut", "cut", "restart", "flush", "refuse", "bye", "lie", "lie", "be true", "hour", "settle",
 	},
 )
 

@@ -34,6 +34,14 @@
 // it between the answer and the draft, message by message, within the memory that the
 // process has for it; what it does not get is said in the event.
 //
+// # A flush
+//
+// Who wants an account to begin anew leaves a wish in its state (store.Flush), in the script
+// that gives its configuration a new version, which ends the session. Before the next one
+// (flush.go) held messages are told of; then one commit takes the wish away, begins a new
+// epoch and leaves the folders with their numbers and nothing else, to be looked at as if for
+// the first time. Dying anywhere repeats it or finds it done.
+//
 // # Moves
 //
 // A move is seen in two halves (moves.go, holds.go). A message that leaves with an

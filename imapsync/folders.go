@@ -100,7 +100,7 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 		}
 		change.Drop = append(change.Drop, f.Num)
 		c.Folders = append(c.Folders, store.FolderChange{Num: f.Num, Version: f.meta.Version, Drop: true})
-		if !f.meta.Unlooked {
+		if !f.meta.Unlooked || f.meta.UIDValidity != 0 { // flushed: it was told of
 			c.Events = append(c.Events, w.deletedEvent(f, nil))
 		}
 	}

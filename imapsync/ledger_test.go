@@ -79,6 +79,9 @@ func (d *den) ledger() (*ledger, error) {
 			}
 			l.silent["*"] = true
 		case events.MailboxNewType:
+			if folder != nil && p.Related == nil { // flushed: all is told again
+				maps.DeleteFunc(l.news, func(place string, _ int) bool { return strings.HasPrefix(place, e.Path+" ") })
+			}
 			l.folders[e.Path] = map[uint32]told{}
 			ever[e.Path] = map[uint32]bool{}
 			if p.Related != nil {

@@ -215,6 +215,8 @@ func (w *world) do(x deed) {
 		w.pass(time.Hour)
 	case "settle":
 		w.settle()
+	case "flush":
+		w.flush(time.Now().AddDate(-1, 0, 0))
 	default:
 		w.mu.Lock()
 		if x.Amid && x.Do != "cut" {

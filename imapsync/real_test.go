@@ -9,6 +9,7 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -130,6 +131,25 @@ func TestEngine_Cyrus_without_history(t *testing.T) {
 	r.ok(srv.Forget())
 	r.up()
 	r.expect("messageDeleted INBOX", "messageNew INBOX down@x new")
+	r.check()
+}
+
+// A flush announces again what it is asked to, and what happens then is seen as ever.
+func TestEngine_flush_on_Dovecot(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, storetest.Miniredis(t), imaptest.StartDovecot(t).User("jo", "secret"))
+	_, err := r.box.Append(t.Context(), "INBOX", imaptest.Message("old@x", "old@x"), nil, time.Now().Add(-48*time.Hour))
+	r.ok(err)
+	r.begin()
+	uid := r.put("Archive", "one@x")
+	r.expect("messageNew Archive one@x new")
+	_, err = r.st.FlushAccount(t.Context(), r.id, time.Now().Add(-time.Hour))
+	r.ok(err)
+	again := slices.DeleteFunc(firstLines(), func(l string) bool { return !strings.HasPrefix(l, "mailboxNew") })
+	r.expect(append(again, "messageNew Archive one@x backfill", "accountInitialized flush")...)
+	r.put("INBOX", "two@x")
+	r.ok(r.box.Expunge(t.Context(), "Archive", uid))
+	r.expect("messageNew INBOX two@x new", "messageDeleted Archive")
 	r.check()
 }
 

@@ -13,6 +13,9 @@ func (w *worker) watch(ctx context.Context) error {
 	stale := 0
 	for {
 		err := w.remember(ctx)
+		if err == nil && w.state.Flush != nil {
+			err = errReconnect // it is done before a session
+		}
 		if err == nil {
 			err = w.pass(ctx)
 		}

@@ -77,8 +77,9 @@ type worker struct {
 	nextNum     uint32
 	latches     []store.Latch
 	loaded      bool
-	labels      bool // the folders that are labels are not watched
-	replan      bool // the plan has changed and was not yet shown
+	loadedFor   uint64 // version of the configuration that was known before
+	labels      bool   // the folders that are labels are not watched
+	replan      bool   // the plan has changed and was not yet shown
 
 	open   *folder // the selected folder, while what follows describes it
 	sel    Selected
@@ -181,11 +182,21 @@ func (w *worker) protected(ctx context.Context) (opened bool, err error) {
 	return true, w.watch(sctx)
 }
 
-// ready reads what is stored of the account, and begins anew where that is gone.
+// ready reads what is stored of the account, and begins anew where that is gone, or where
+// that is wished for: a wish comes with a new version of the configuration.
 func (w *worker) ready(ctx context.Context) error {
-	if w.loaded {
-		return nil
+	if !w.loaded || w.loadedFor != w.account().Version {
+		if err := w.loadOrRestore(ctx); err != nil {
+			return err
+		}
 	}
+	if w.state.Flush != nil {
+		return w.flush(ctx)
+	}
+	return nil
+}
+
+func (w *worker) loadOrRestore(ctx context.Context) error {
 	err := w.load(ctx)
 	if errors.Is(err, store.ErrStateLost) || errors.Is(err, store.ErrCorrupt) {
 		reason := "missing"
@@ -204,6 +215,7 @@ func (w *worker) ready(ctx context.Context) error {
 
 // load reads the account's state and folders.
 func (w *worker) load(ctx context.Context) error {
+	version := w.account().Version // what is stored may be newer
 	st, err := w.st.State(ctx, w.id)
 	if err != nil {
 		return err
@@ -220,7 +232,7 @@ func (w *worker) load(ctx context.Context) error {
 	if err := w.loadGone(ctx); err != nil {
 		return err
 	}
-	w.loaded = true
+	w.loaded, w.loadedFor = true, version
 	return nil
 }
 

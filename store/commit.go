@@ -23,6 +23,7 @@ type Change struct {
 	Told        []string       // those that are held no more, by Gone.Event
 	Consumed    []string       // intents whose effect was seen, by Intent.ID
 	Initialized bool           // sets State.Initialized
+	Flush       *FlushChange   // clears it
 	Events      []events.Event // appended in this order; Seq and Date are given here
 }
 
@@ -87,6 +88,9 @@ func (s *Store) Commit(ctx context.Context, l Lease, c Change) (Committed, error
 	tx.recent(c.Recent, c.Seen)
 	tx.gone(c.Hold, c.Told)
 	tx.consume(c.Consumed)
+	if c.Flush != nil {
+		tx.flush(*c.Flush)
+	}
 	if c.Initialized {
 		tx.op("HSET", tx.key(s.k.state(l.Account)), "init", "1")
 	}

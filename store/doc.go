@@ -32,7 +32,7 @@
 //	{sNN}:feed              stream  pointers into journals: a account, s seq, t type   events.retention
 //	{sNN}:trimmed           string  newest feed entry that was forgotten               none
 //	{sNN}:a:ID:state        hash    epoch seq date init reason listV listN nextNum    none: source of truth
-//	                                sv status, smtp smtpV sentCopy, and cid c1 c2 cd of
+//	                                flush from sv status, smtp smtpV sentCopy, and cid c1 c2 cd of
 //	                                the last commit
 //	{sNN}:a:ID:lease        hash    fence (grows for ever), owner                      none
 //	{sNN}:a:ID:folders      hash    number -> folder list entry                        none: source of truth

@@ -18,6 +18,7 @@ import (
 const (
 	ReasonAdded     = "added"
 	ReasonStateLost = "stateLost"
+	ReasonFlush     = "flush"
 )
 
 // State reads what is known of an account beside its folders. Errors: ErrNotFound;
@@ -97,6 +98,13 @@ func (r stateReads) state() (State, error) {
 		Epoch: int64(num("epoch")), Seq: num("seq"), Initialized: h["init"] == "1", Reason: h["reason"],
 		ListVersion: num("listV"), NextNum: uint32(num("nextNum")), StatusVersion: num("sv"),
 	}
+	if h["from"] != "" {
+		var e error
+		st.NotifyFrom, e = time.Parse(time.RFC3339Nano, h["from"])
+		err = errors.Join(err, e)
+	}
+	flush, e := readFlush(h["flush"])
+	st.Flush, err = flush, errors.Join(err, e)
 	st.SMTP = readSMTPStatus(h["smtp"], h["smtpV"])
 	if h["status"] != "" {
 		err = errors.Join(err, json.Unmarshal([]byte(h["status"]), &st.Status))
@@ -118,8 +126,9 @@ func (r stateReads) state() (State, error) {
 
 // RestoreState begins an account's state anew after it was lost: a new epoch, no
 // folders, numbering that goes on behind the journal (or above anything used before,
-// where the journal is gone too), and one accountStateLost, in one script. reason is
-// "missing", "corrupt" or "version".
+// where the journal is gone too), and one accountStateLost, in one script. A flush that is
+// asked for, if it was not lost too, is still to be done. reason is "missing", "corrupt" or
+// "version".
 //
 // Errors: ErrLeaseLost, ErrStale when somebody else restored it.
 func (s *Store) RestoreState(ctx context.Context, l Lease, reason string) (State, error) {
@@ -158,6 +167,7 @@ func (s *Store) RestoreState(ctx context.Context, l Lease, reason string) (State
 	tx.need = false
 	tx.fence = strconv.FormatUint(l.Fence, 10)
 	tx.guard(s.k.state(id), "epoch", old["epoch"])
+	tx.guard(s.k.state(id), "flush", old["flush"])
 	for _, key := range append(owned, s.k.folders(id), s.k.recent(id), s.k.recentAt(id), s.k.gone(id), s.k.intents(id), s.k.state(id)) {
 		tx.op("DEL", tx.key(key))
 	}
@@ -165,6 +175,9 @@ func (s *Store) RestoreState(ctx context.Context, l Lease, reason string) (State
 	// go on at a random place.
 	next := rand.Uint32N(1 << 30)
 	tx.op("HSET", 1, "epoch", epoch, "reason", ReasonStateLost, "nextNum", next, "sv", 1, "status", tx.json(Status{State: a.firstState(StateConnecting)}))
+	if flush, err := readFlush(old["flush"]); err == nil && flush != nil {
+		tx.op("HSET", 1, "flush", flush.raw)
+	}
 	if restarted {
 		tx.op("SEQ", 1, epoch-1)
 	} else {

@@ -10,7 +10,7 @@ type State struct {
 	Epoch         int64  // part of every event id
 	Seq           uint64 // of the last event
 	Initialized   bool   // accountInitialized was said
-	Reason        string // why the first look is taken: ReasonAdded or ReasonStateLost
+	Reason        string // why the first look is taken: one of the Reason…
 	ListVersion   uint64 // version of the folder list
 	NextNum       uint32 // next folder number, never given twice
 	StatusVersion uint64
@@ -19,6 +19,8 @@ type State struct {
 	Fence         uint64    // the current fencing number
 	Owner         string    // process that holds the lease, "" when none
 	LastAlive     time.Time // last proof of life that was recorded
+	Flush         *Flush    // to be done; nil: none
+	NotifyFrom    time.Time // of the last flush, instead of the account's own; zero: there was none
 }
 
 // The words of Status.State.

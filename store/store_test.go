@@ -66,6 +66,8 @@ func TestStore(t *testing.T) {
 		"expires leases by redis time":                               testLeases,
 		"restores lost state once and never repeats a seq":           testStateLost,
 		"restores lost state without a journal above all used seqs":  testStateAndJournalLost,
+		"flushes once, by its holder":                                testFlush,
+		"keeps a wish to flush that outlived the state":              testFlushAndStateLost,
 		"finds a block that was changed behind its back":             testCorrupt,
 		"appends an instance event once":                             testAppendOnce,
 		"remembers recent identities and forgets the oldest":         testRecents,
