@@ -127,7 +127,7 @@ func TestAudit_after_silence_costs_one_list_a_folder(t *testing.T) {
 		d.pass(61 * time.Minute)
 		d.away(func() { d.srv.remove("INBOX", 7) })
 		d.expect("messageDeleted INBOX")
-		d.same("questions after an hour", []string{"INBOX CHANGEDSINCE VANISHED", "INBOX SEARCH", "INBOX FETCH 1:6,8:30 FLAGS"}, d.srv.asked())
+		d.same("questions after an hour", []string{"INBOX CHANGEDSINCE VANISHED", "INBOX FETCH 7 FLAGS", "INBOX SEARCH", "INBOX FETCH 1:6,8:30 FLAGS"}, d.srv.asked())
 		d.same("repairs", nil, d.repairs())
 	})
 }

@@ -54,7 +54,9 @@ func (s *step) count(ctx context.Context) error {
 		case d != nil && (time.Now().Before(d.next) || !s.fresh) && (len(s.claim) > 0 || exists < s.d.known()):
 			return errAgain // pushes do not put the second look off
 		case exists == left && s.expunged == 0 && (len(s.claim) == 0 || d == nil) && !s.d.meta.Short && !s.gap:
-			return s.believe(ctx, exists)
+			if done, err := s.believe(ctx, exists); done || err != nil {
+				return err
+			}
 		case s.tier() == tierQResync && !s.asked && s.d.meta.UIDNext > 1 && (s.expunged > 0 || !s.told && exists < left):
 			s.asked = true
 			if _, err := s.changedSince(ctx, s.d.meta.UIDNext); err != nil {
@@ -73,17 +75,21 @@ func (s *step) count(ctx context.Context) error {
 	return errAgain
 }
 
-// believe tells what the server said vanished, now that the count agrees.
-func (s *step) believe(ctx context.Context, exists int) error {
+// believe tells what the server said vanished, now that the count agrees; not if some of
+// it is there all the same.
+func (s *step) believe(ctx context.Context, exists int) (done bool, err error) {
 	if len(s.claim) == 0 {
-		return nil
+		return true, nil
 	}
 	claim := s.claim
 	if s.doubtful(claim, s.d.known(), exists) {
-		return errAgain
+		return true, errAgain
+	}
+	if there, err := s.there(ctx, claim); there || err != nil {
+		return false, err
 	}
 	s.claim = nil
-	return s.remove(ctx, claim)
+	return true, s.remove(ctx, claim)
 }
 
 // errMore ends a step during which more arrived: the next one looks into it.
@@ -248,6 +254,15 @@ func (s *step) enumerate(ctx context.Context) error {
 	slices.Sort(gone)
 	if s.doubtful(gone, len(known), len(uids)) {
 		return errAgain
+	}
+	there, err := s.there(ctx, gone)
+	if err != nil {
+		return err
+	}
+	if there { // the list is short, and the number wrong by as much
+		if err := s.disagree(s.d.meta.Skew, proofBut); err != nil {
+			return err
+		}
 	}
 	return s.remove(ctx, gone)
 }

@@ -241,6 +241,7 @@ var lies = []func(l *imaptest.Lies, folder string, uids []uint32){
 	func(l *imaptest.Lies, _ string, _ []uint32) { l.NoPush = true },
 	func(l *imaptest.Lies, _ string, _ []uint32) { l.Overflow = true },
 	func(l *imaptest.Lies, _ string, _ []uint32) { l.MergedExpunge = true },
+	func(l *imaptest.Lies, _ string, _ []uint32) { l.VanishedOthers = true },
 }
 
 // last is the UID that comes next, too: the one that nobody has seen yet.

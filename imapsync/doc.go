@@ -74,7 +74,8 @@
 //   - A cursor moves only over what was consumed, in the commit with its events.
 //   - A deletion needs the number of messages that are left to be that of EXISTS, after
 //     what the server said vanished, or in a complete list of UIDs; a mass deletion needs
-//     such a list half a minute later, on a folder opened anew.
+//     such a list half a minute later, on a folder opened anew. And what is told to be
+//     gone was asked for by name, and did not come.
 //   - That the number is right proves nothing while messages are counted that cannot be had,
 //     or where UIDs were assigned that did not come: the folder is listed.
 //   - What the server names and does not hand out is waited for and said, never skipped.

@@ -16,6 +16,8 @@ func TestOracle_what_was_wrong_once(t *testing.T) {
 		early    = 15 // the lie that EXISTS tells of messages before they can be had: archive, too
 		offByOne = 13 // the lie that EXISTS is one more than there is
 		two      = 18 // the lie that SEARCH finds two at most, and does not say that there are more
+		others   = 26 // the lie that VANISHED names others than are gone
+		deaf     = 3  // the lie that VANISHED (EARLIER) is never told
 		minutes  = 7  // a pause
 	)
 	for name, h := range map[string][]deed{
@@ -63,6 +65,26 @@ func TestOracle_what_was_wrong_once(t *testing.T) {
 			{Do: "forget vanished", Pause: minutes},
 			{Do: "lie", A: two},
 			{Do: "cut", Pause: minutes},
+		},
+		// The number is right because it was counted by what was said.
+		"VANISHED names another one": {
+			{Do: "append"},
+			{Do: "append", Pause: minutes},
+			{Do: "lie", A: others},
+			{Do: "expunge", B: 1, Pause: minutes},
+		},
+		"VANISHED names another one afterwards": {
+			{Do: "append", A: archive},
+			{Do: "append", A: archive, Pause: minutes},
+			{Do: "lie", A: others},
+			{Do: "expunge", A: archive, B: 1, Pause: minutes},
+		},
+		"one goes that VANISHED leaves out, and one comes": {
+			{Do: "append"},
+			{Do: "append", Pause: minutes},
+			{Do: "lie", A: deaf},
+			{Do: "expunge"},
+			{Do: "append", Pause: minutes},
 		},
 	} {
 		for _, dialect := range []imaptest.Dialect{imaptest.T1(), imaptest.T2(), imaptest.T3()} {

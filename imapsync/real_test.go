@@ -221,7 +221,10 @@ func realHistory(r *rig, srv peer, rnd *rand.Rand) {
 	for _, name := range []string{"INBOX", "Sent", "Drafts", "Trash", "Junk", "Archive"} {
 		start1[name] = map[uint32][]string{}
 	}
-	poll(40*time.Second, func() bool { return r.differs() == "" })
+	poll(40*time.Second, func() bool {
+		held, err := r.st.Gones(ctx, r.id) // of them is not told yet
+		return err == nil && len(held) == 0 && r.differs() == ""
+	})
 	r.check()
 	r.fold(start1, r.journal(0))
 }

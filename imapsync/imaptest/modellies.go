@@ -12,6 +12,7 @@ type Lies struct {
 	ChangedSinceDeaf    bool // FETCH … CHANGEDSINCE gives nothing
 	VanishedTooMuch     bool // row 61: VANISHED (EARLIER) names all UIDs asked about, the last only if it is gone
 	VanishedUnseen      bool // row 61: VANISHED (EARLIER) names UIDs that never were, too
+	VanishedOthers      bool // VANISHED, pushed or (EARLIER), names others that are there in place of as many that are gone
 	VanishedDeaf        bool // VANISHED (EARLIER) is never told
 	EnableEmpty         bool // row 70: ENABLE answers an empty ENABLED, and does what was asked
 	EnableNothing       bool // row 70: ENABLE answers just OK, and does nothing

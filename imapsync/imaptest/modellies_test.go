@@ -25,6 +25,7 @@ func TestModel_lies(t *testing.T) {
 		{"deaf", func(l *Lies) { l.ChangedSinceDeaf = true }, since, "* VANISHED (EARLIER) 2|OK", "FETCH ("},
 		{"61", func(l *Lies) { l.VanishedTooMuch = true }, since, "* VANISHED (EARLIER) 1:4|", ""},
 		{"61_unseen", func(l *Lies) { l.VanishedUnseen = true }, since, "* VANISHED (EARLIER) 2,16:26|", ""},
+		{"61_others", func(l *Lies) { l.VanishedOthers = true }, since, "* VANISHED (EARLIER) 1|", ""},
 		{"vanished", func(l *Lies) { l.VanishedDeaf = true }, since, "UID 4", "VANISHED"},
 		{"70", func(l *Lies) { l.EnableEmpty = true }, "ENABLE QRESYNC", "* ENABLED|OK", "QRESYNC"},
 		{"70_nothing", func(l *Lies) { l.EnableNothing = true }, "ENABLE QRESYNC", "OK", "ENABLED"},

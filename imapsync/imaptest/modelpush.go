@@ -137,6 +137,8 @@ func (s *mSession) vanished(f *mFolder, set uidRanges, since uint64) {
 	case lies.VanishedTooMuch:
 		// What is gone is named, too: as many others in its place no number gives away.
 		gone = append(set.within(uidRanges{{1, max(f.uidNext, 3) - 2}}), gone...).normal()
+	case lies.VanishedOthers:
+		gone = f.others(gone)
 	case lies.VanishedUnseen:
 		gone = append(gone, uidRange{f.uidNext + 10, f.uidNext + 20})
 	}
@@ -144,6 +146,19 @@ func (s *mSession) vanished(f *mFolder, set uidRanges, since uint64) {
 		s.out = gone.append(append(s.out, "* VANISHED (EARLIER) "...))
 		s.out = append(s.out, "\r\n"...)
 	}
+}
+
+// others are the first messages of a folder, as many as a set names.
+func (f *mFolder) others(set uidRanges) uidRanges {
+	n := 0
+	for _, r := range set {
+		n += int(r.hi-r.lo) + 1
+	}
+	var uids []uint32
+	for i := range f.msgs[:min(n, len(f.msgs))] {
+		uids = append(uids, f.msgs[i].uid)
+	}
+	return rangesOf(uids)
 }
 
 func (s *mSession) exists(n int) {
@@ -208,7 +223,11 @@ func (s *mSession) pollSelected(expunges bool) {
 	case len(gone) > 0 && s.u.lies.MergedExpunge:
 		s.exists(len(x.uids))
 	case len(gone) > 0 && s.qresync: // RFC 7162 section 3.2.10
-		s.printf("* VANISHED %s\r\n", inOrder(gone))
+		told := rangesOf(gone)
+		if s.u.lies.VanishedOthers {
+			told = f.others(told)
+		}
+		s.out = append(told.append(append(s.out, "* VANISHED "...)), "\r\n"...)
 	}
 	for i, j := 0, 0; i < len(x.uids) && f.modseq > x.modseq; i++ {
 		for j < len(f.msgs) && f.msgs[j].uid < x.uids[i] {
