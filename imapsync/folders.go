@@ -72,6 +72,11 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 			gone = append(gone, f)
 		}
 	}
+	left := len(gone)
+	if gone, err = w.reallyGone(ctx, gone, fresh); err != nil {
+		return nil, err
+	}
+	answer.Whole = answer.Whole && len(gone) == left
 	if len(fresh) == 0 && len(gone) == 0 && len(change.Put) == 0 {
 		if answer.Whole {
 			w.listLook = asked

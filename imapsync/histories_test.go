@@ -17,6 +17,7 @@ func TestOracle_what_was_wrong_once(t *testing.T) {
 		offByOne = 13 // the lie that EXISTS is one more than there is
 		two      = 18 // the lie that SEARCH finds two at most, and does not say that there are more
 		others   = 26 // the lie that VANISHED names others than are gone
+		unlisted = 27 // the lie that LIST leaves a folder out
 		deaf     = 3  // the lie that VANISHED (EARLIER) is never told
 		minutes  = 7  // a pause
 	)
@@ -85,6 +86,13 @@ func TestOracle_what_was_wrong_once(t *testing.T) {
 			{Do: "lie", A: deaf},
 			{Do: "expunge"},
 			{Do: "append", Pause: minutes},
+		},
+		"a folder is not listed": {
+			{Do: "append", A: archive},
+			{Do: "append", A: archive, Pause: minutes},
+			{Do: "lie", A: unlisted},
+			{Do: "hour"},
+			{Do: "hour"},
 		},
 	} {
 		for _, dialect := range []imaptest.Dialect{imaptest.T1(), imaptest.T2(), imaptest.T3()} {

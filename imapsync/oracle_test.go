@@ -243,6 +243,9 @@ func (w *world) look() {
 		}
 		w.seen = e.Seq
 		w.logf("event %d %s %s %s", e.Seq, e.Type, e.Path, e.Data)
+		if _, there := w.truth()[e.Path]; e.Type == events.MailboxDeletedType && there && !w.moved[e.Path] {
+			w.wrong("seq %d: %s was said to be gone, and is there", e.Seq, e.Path)
+		}
 		if e.Type != events.MessageDeletedType && e.Type != events.MessageNewType || w.moved[e.Path] {
 			continue
 		}
