@@ -356,3 +356,18 @@ func TestHead(t *testing.T) {
 		t.Errorf("HEAD: %d %v", w.Code, w.Header())
 	}
 }
+
+// An account whose state Redis lost can be asked again soon: a worker restores it.
+func TestStateLost(t *testing.T) {
+	f := newFace(t)
+	f.call(200, "POST", "/v1/account", jo)
+	keys, err := f.rdb.Keys(t.Context(), "*:jo:state").Result()
+	if err != nil || len(keys) != 1 || f.rdb.Del(t.Context(), keys...).Err() != nil {
+		t.Fatal(keys, err)
+	}
+	w := f.send(f.request("PUT", "/v1/account/jo/pause", `{}`))
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "StoreUnavailable") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	f.call(200, "GET", "/v1/account/jo", "")
+}

@@ -219,6 +219,8 @@ func problemOf(err error) *Problem {
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
 		return problem(StoreUnavailable, "the store does not answer").because(err)
+	case errors.Is(err, store.ErrStateLost): // its worker, or who needs it next, does so before long
+		return problem(StoreUnavailable, "the state of the account is being restored").because(err)
 	case errors.Is(err, store.ErrCursorExpired):
 		return problem(CursorExpired, "the cursor is older than the journal").because(err)
 	case errors.Is(err, store.ErrInvalidCursor):

@@ -143,8 +143,6 @@ func ofSubmission(id store.AccountID, err error) error {
 		return problem(OutboxFull, "too much waits to be sent").because(err)
 	case errors.Is(err, store.ErrKeyReused):
 		return problem(IdempotencyKeyReused, "the key was used for another request").because(err)
-	case errors.Is(err, store.ErrStateLost): // by a worker, before long
-		return problem(StoreUnavailable, "the state of the account is being restored").because(err)
 	}
 	return ofAccount(id, err)
 }

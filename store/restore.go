@@ -14,8 +14,8 @@ const restoreFor = 10 * time.Second
 // RestoreUnwatched restores the state of an account for which no worker does it: of one
 // that only sends, or is paused. A state that is there stays as it is.
 //
-// Errors: ErrStateLost (a worker sees to it), ErrLeaseHeld and ErrLeaseLost (somebody else
-// does), ErrNotFound, ErrUnavailable.
+// Errors: ErrStateLost (a worker, or somebody else, sees to it), ErrNotFound,
+// ErrUnavailable.
 func (s *Store) RestoreUnwatched(ctx context.Context, id AccountID) error {
 	a, err := s.Account(ctx, id)
 	if err != nil {
@@ -28,6 +28,9 @@ func (s *Store) RestoreUnwatched(ctx context.Context, id AccountID) error {
 		return err
 	}
 	l, err := s.Acquire(ctx, id, "restore:"+rand.Text(), restoreFor)
+	if errors.Is(err, ErrLeaseHeld) {
+		return fmt.Errorf("%w: %w", ErrStateLost, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -46,6 +49,9 @@ func (s *Store) RestoreUnwatched(ctx context.Context, id AccountID) error {
 	}
 	s.log.Warn("account state lost", "account", id)
 	_, err = s.RestoreState(ctx, l, "missing")
+	if errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrStale) {
+		return fmt.Errorf("%w: %w", ErrStateLost, err)
+	}
 	return err
 }
 

@@ -35,7 +35,7 @@ func TestRestoreUnwatched(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 4 {
 				wg.Go(func() {
-					if err := s.RestoreUnwatched(t.Context(), "support"); err != nil && !errors.Is(err, store.ErrLeaseHeld) {
+					if err := s.RestoreUnwatched(t.Context(), "support"); err != nil && !errors.Is(err, store.ErrStateLost) {
 						t.Error(err)
 					}
 				})
