@@ -115,14 +115,15 @@ func (t *TimeOrFalse) UnmarshalJSON(b []byte) error {
 // recipients of the envelope, of whom none is known to have been accepted.
 type MessageFailed struct {
 	Delivery
-	Error            string          `json:"error"`
-	Reason           string          `json:"reason"` // "refused", "attemptsUsed", "expired", "cancelled" or "resolved"
-	ErrorCode        string          `json:"errorCode,omitempty"`
-	SMTPResponse     string          `json:"smtpResponse,omitempty"`
-	SMTPResponseCode int             `json:"smtpResponseCode,omitempty"`
-	Attempts         int             `json:"attempts"`
-	Recipients       []Refused       `json:"recipients,omitempty"`
-	NetworkRouting   *NetworkRouting `json:"networkRouting,omitempty"`
+	Error             string          `json:"error"`
+	Reason            string          `json:"reason"` // "refused", "attemptsUsed", "expired", "cancelled" or "resolved"
+	ErrorCode         string          `json:"errorCode,omitempty"`
+	SMTPResponse      string          `json:"smtpResponse,omitempty"`
+	SMTPResponseCode  int             `json:"smtpResponseCode,omitempty"`
+	Attempts          int             `json:"attempts"`
+	Recipients        []Refused       `json:"recipients,omitempty"`
+	PossibleDuplicate bool            `json:"possibleDuplicate,omitempty"` // an attempt had no reply, and it was sent again: it may have arrived
+	NetworkRouting    *NetworkRouting `json:"networkRouting,omitempty"`
 }
 
 // MessageHeld is the payload of messageHeld: the submission waits, and no attempt is

@@ -47,6 +47,11 @@ func cases(p Payload) map[string]Event {
 		m.Changes.Labels = &Difference{Added: []string{"Kunden/Süd"}, Deleted: []string{`\Inbox`}, Value: []string{"Kunden/Süd"}}
 		all["labels"] = env("support", m)
 	}
+	if m, ok := full.Interface().(MessageFailed); ok {
+		all["possibleDuplicate"] = env("support", m)
+		m.PossibleDuplicate = false // as it was before it could tell of that
+		full.Set(reflect.ValueOf(m))
+	}
 	whole := env("support", full.Interface().(Payload))
 	whole.ServiceURL, whole.Path, whole.SpecialUse = "https://post.example.com", "Größe/<&>", `\Sent`
 	all["full"] = whole

@@ -80,7 +80,7 @@ func (s *step) tellFailed(reason string) (to []string) {
 	for _, r := range list {
 		to = append(to, r.Recipient)
 	}
-	e := events.MessageFailed{Delivery: s.row.Delivery(to), Error: l.Error, Reason: reason, Attempts: s.row.Attempt}
+	e := events.MessageFailed{Delivery: s.row.Delivery(to), Error: l.Error, Reason: reason, Attempts: s.row.Attempt, PossibleDuplicate: s.row.PossibleDuplicate}
 	switch reason {
 	case reasonCancelled, reasonResolved:
 		e.Error = reason
