@@ -105,6 +105,7 @@ func (m moment) retry(row store.Submission) (*step, error) {
 	case store.SubmissionScheduled, store.SubmissionQueued, store.SubmissionHeld:
 	case store.SubmissionFailed:
 		s.fresh()
+		s.row.PossibleDuplicate = row.PossibleDuplicate || row.Reason == reasonResolved // whoever resolved it may be wrong
 	default:
 		return nil, impossible(row, "retry")
 	}

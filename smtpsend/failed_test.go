@@ -56,3 +56,26 @@ func TestFailed_may_have_arrived(t *testing.T) {
 		})
 	}
 }
+
+// A person said of an unknown outcome that it failed, and has it sent again: the person may
+// have been wrong.
+func TestFailed_resolved_so_and_retried(t *testing.T) {
+	for _, as := range []Resolution{ResolveFailed, ResolveRetry} {
+		m := at(noon)
+		s, err := m.resolve(noReply(m, claimed(queued())).row, as)
+		if err == nil {
+			s, err = m.retry(s.row)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := m.sent(claimed(s.row), profile(), transport.Receipt{Accepted: s.row.Pending})
+		if e, ok := sent.events[0].Data.(events.MessageSent); !ok || !e.PossibleDuplicate {
+			t.Errorf("resolved as %s, told %+v", as, e)
+		}
+	}
+	refused, err := at(noon).retry(at(noon).failed(claimed(queued()), profile(), &transport.Error{Phase: transport.PhaseMail, Code: 550, Line: "550 no"}).row)
+	if err != nil || refused.row.PossibleDuplicate {
+		t.Errorf("refused, and sent again: %+v, %v", refused.row, err)
+	}
+}
