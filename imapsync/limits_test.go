@@ -229,7 +229,7 @@ func TestCount_by_name(t *testing.T) {
 				w.pass(time.Minute)
 				w.lie(func(l *imaptest.Lies) { l.SearchAtMost, l.SearchSilent, l.ExistsOff = 2, true, -1 })
 				w.act(deed{Do: "cut"})
-				w.pass(2 * time.Minute)
+				w.pass(3 * time.Hour)
 				w.look()
 				w.lie(func(*imaptest.Lies) {})
 				w.act(deed{Do: "expunge"})
