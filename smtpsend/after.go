@@ -94,13 +94,18 @@ func (h *handler) after(ctx context.Context, p payload) error {
 	tries, _ := asynq.GetRetryCount(ctx)
 	switch p.Step {
 	case stepCopy:
-		return h.copyTo(ctx, row, tries)
+		err = h.copyTo(ctx, row, tries)
 	case stepFlag:
-		return h.flag(ctx, row, tries)
+		err = h.flag(ctx, row, tries)
 	case stepProbe:
-		return h.probe(ctx, row)
+		err = h.probe(ctx, row)
+	default:
+		err = fmt.Errorf("unknown step %q: %w", p.Step, asynq.SkipRetry)
 	}
-	return fmt.Errorf("unknown step %q: %w", p.Step, asynq.SkipRetry)
+	if errors.Is(err, store.ErrNotFound) { // the account went, and its submissions with it
+		return nil
+	}
+	return err
 }
 
 // flag marks the message that was answered or forwarded.

@@ -1,6 +1,7 @@
 package smtpsend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,20 +69,26 @@ func wantCopy(row store.Submission, a store.Account) *bool {
 // the copy there itself.
 func probeCopy() []time.Duration { return []time.Duration{5 * time.Second, 15 * time.Second} }
 
+// sentBy answers the account of a submission and what the server that it left by does about
+// copies; "" = that server is not there any more. Errors: store.ErrNotFound: nor is the account.
+func (h *handler) sentBy(ctx context.Context, row store.Submission) (a store.Account, copies string, err error) {
+	if a, err = h.store.Account(ctx, row.Account); err != nil {
+		return a, "", err
+	}
+	w, err := h.way(ctx, a, store.Settings{}, row.Gateway)
+	if errors.Is(err, ErrNoServer) || errors.Is(err, ErrNoGateway) {
+		return a, "", nil
+	}
+	return a, w.profile.SentCopy, err
+}
+
 // copyTo puts a copy of what was sent into the Sent folder, unless it is there.
 func (h *handler) copyTo(ctx context.Context, row store.Submission, tries int) error {
 	if row.CopyState != AfterPending || row.State == store.SubmissionUnknown {
 		return nil
 	}
-	a, err := h.store.Account(ctx, row.Account)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
+	a, copies, err := h.sentBy(ctx, row)
 	if err != nil {
-		return err
-	}
-	w, err := h.way(ctx, a, store.Settings{}, row.Gateway)
-	if err != nil && !errors.Is(err, ErrNoServer) && !errors.Is(err, ErrNoGateway) {
 		return err
 	}
 	known, err := h.store.Sending(ctx, row.Account)
@@ -89,7 +96,7 @@ func (h *handler) copyTo(ctx context.Context, row store.Submission, tries int) e
 		return err
 	}
 	looks := 0
-	if w.profile.SentCopy == CopyProbe && !learnt(known.Copy, AfterDone, time.Now()) {
+	if copies == CopyProbe && !learnt(known.Copy, AfterDone, time.Now()) {
 		looks = len(probeCopy())
 	}
 	result := AfterFound
@@ -113,9 +120,9 @@ func (h *handler) copyTo(ctx context.Context, row store.Submission, tries int) e
 
 func folderOf(row store.Submission, a store.Account) string {
 	if a.IMAP != nil && a.IMAP.Roles.Sent != "" {
-		return first(row.SentMailPath, a.IMAP.Roles.Sent)
+		return cmp.Or(row.SentMailPath, a.IMAP.Roles.Sent)
 	}
-	return first(row.SentMailPath, sentFolder)
+	return cmp.Or(row.SentMailPath, sentFolder)
 }
 
 // find counts the message in the Sent folder, under our name of it and the provider's.
@@ -138,7 +145,7 @@ func (h *handler) appendCopy(ctx context.Context, row store.Submission, a store.
 		date = row.SendAt
 	}
 	return h.mailbox.Append(ctx, row.Account, folderOf(row, a), SentCopy{
-		Raw: body, Size: row.Size, MessageID: first(row.OriginalMessageID, row.MessageID), Date: date,
+		Raw: body, Size: row.Size, MessageID: cmp.Or(row.OriginalMessageID, row.MessageID), Date: date,
 	})
 }
 
@@ -164,19 +171,12 @@ func (h *handler) probe(ctx context.Context, row store.Submission) error {
 	if row.State != store.SubmissionUnknown {
 		return nil
 	}
-	a, err := h.store.Account(ctx, row.Account)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
+	a, copies, err := h.sentBy(ctx, row)
 	if err != nil {
 		return err
 	}
-	w, err := h.way(ctx, a, store.Settings{}, row.Gateway)
-	if errors.Is(err, ErrNoServer) || errors.Is(err, ErrNoGateway) || err == nil && w.profile.SentCopy == CopyAppend {
+	if copies == "" || copies == CopyAppend {
 		return fmt.Errorf("outcome unknown, and its server keeps no copies: %w", asynq.SkipRetry)
-	}
-	if err != nil {
-		return err
 	}
 	if !proves(row) {
 		return fmt.Errorf("outcome unknown, and what is in the Sent folder may be another one: %w", asynq.SkipRetry)

@@ -2,12 +2,10 @@ package smtpsend
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/postrider/postrider/smtpsend/compose"
@@ -278,72 +276,6 @@ func zone(names ...string) *time.Location {
 		}
 	}
 	return time.UTC
-}
-
-// refer reads the message that is answered or forwarded, and makes the answer to it.
-func (q *Queue) refer(ctx context.Context, r Request, a store.Account, set store.Settings, msg *compose.Message, row *store.Submission) (*ReferenceResult, error) {
-	ref := *r.Reference
-	out := &ReferenceResult{Message: ref.Message}
-	row.Reference = &store.Reference{Message: ref.Message, Action: string(ref.Action)}
-	orig, err := q.original(ctx, r.Account, ref.Message)
-	if errors.Is(err, ErrNoMessage) {
-		if !ref.IgnoreMissing {
-			return nil, fmt.Errorf("message %q: %w", ref.Message, ErrNoReference)
-		}
-		out.Error, row.Reference.Error = err.Error(), err.Error()
-		return out, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMailbox, err)
-	}
-	next, err := compose.Derive(orig, compose.Reference{
-		Action: ref.Action, MessageID: ref.MessageID, Own: append([]string{a.Email}, a.Aliases...), Inline: ref.Inline,
-		ForwardAttachments: ref.ForwardAttachments, Locale: first(r.Locale, a.Locale, set.Locale), Zone: zone(r.TZ, a.Timezone, set.Timezone),
-	}, *msg)
-	if err != nil {
-		return nil, err
-	}
-	*msg, out.Success, row.Reference.MessageID = next, true, next.InReplyTo
-	return out, nil
-}
-
-func first(s ...string) string {
-	for _, v := range s {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
-// original reads a message, and once more where that failed.
-func (q *Queue) original(ctx context.Context, account store.AccountID, message string) (o compose.Original, err error) {
-	if q.reader == nil {
-		return o, errors.New("this process reads no mailboxes")
-	}
-	return q.reader.Original(ctx, account, message)
-}
-
-// attached are the attachments of a request, with those of the mailbox found there. They are
-// read when the message is written.
-func (q *Queue) attached(ctx context.Context, r Request) ([]compose.Attachment, error) {
-	list := slices.Clone(r.Message.Attachments)
-	for _, a := range r.Attached {
-		if q.reader == nil {
-			return nil, &AttachedError{a.At, ErrMailbox}
-		}
-		found, err := q.reader.Attachment(ctx, r.Account, a.ID)
-		switch {
-		case errors.Is(err, ErrNoMessage), errors.Is(err, store.ErrNotFound):
-			return nil, &AttachedError{a.At, errors.Join(ErrNoMessage, err)}
-		case err != nil:
-			return nil, &AttachedError{a.At, errors.Join(ErrMailbox, err)}
-		}
-		to := &list[a.At]
-		to.Filename, to.ContentType = cmp.Or(to.Filename, found.Filename), cmp.Or(to.ContentType, found.ContentType)
-		to.Size, to.Open = found.Size, found.Open
-	}
-	return list, nil
 }
 
 // Cancel ends a submission that waits; one that was cancelled stays so. It and the methods

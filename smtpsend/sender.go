@@ -153,6 +153,9 @@ func New(o Options) (*Sender, error) {
 		host, _ := os.Hostname() // only for people
 		o.Instance = fmt.Sprintf("%s:%d:%s", host, os.Getpid(), rand.Text()[:8])
 	}
+	if o.Reader == nil {
+		o.Reader = noReader{}
+	}
 	m, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("smtpsend: %w", err)

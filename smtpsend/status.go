@@ -1,6 +1,7 @@
 package smtpsend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -63,11 +64,11 @@ func contact(old store.SMTPStatus, server transport.Server, v Verdict, e *transp
 		code = strconv.Itoa(e.Code)
 	}
 	if v.Hint == HintCredentials {
-		return st, events.AuthenticationError{Response: first(e.Line, st.Description), ServerResponseCode: code, Service: "smtp", Class: st.Class}, true
+		return st, events.AuthenticationError{Response: cmp.Or(e.Line, st.Description), ServerResponseCode: code, Service: "smtp", Class: st.Class}, true
 	}
 	at := events.TimeOf(next)
 	return st, events.ConnectError{
-		Response: first(e.Line, st.Description), ServerResponseCode: code, Service: "smtp", Host: server.Host, Port: server.Port, Class: st.Class, NextAttempt: &at,
+		Response: cmp.Or(e.Line, st.Description), ServerResponseCode: code, Service: "smtp", Host: server.Host, Port: server.Port, Class: st.Class, NextAttempt: &at,
 	}, true
 }
 

@@ -1,6 +1,7 @@
 package smtpsend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ func (c *core) way(ctx context.Context, a store.Account, set store.Settings, gat
 		return way{}, fmt.Errorf("account %q: %w", a.ID, ErrNoServer)
 	}
 	w := way{
-		server:  ServerOf(*srv, first(a.SMTPEHLOName, set.SMTPEHLOName)),
+		server:  ServerOf(*srv, cmp.Or(a.SMTPEHLOName, set.SMTPEHLOName)),
 		profile: c.profiles.Match(srv.Host, a.Email), host: hostPort(srv),
 	}
 	w.server.Key = poolKey(a.ID, gateway, w.server)
@@ -90,7 +91,7 @@ func envelope(row store.Submission, p Profile) transport.Envelope {
 		DSN: transport.DSN{ID: string(row.ID)},
 	}
 	if d := row.DSN; d != nil {
-		e.DSN = transport.DSN{ID: first(d.ID, string(row.ID)), Return: d.Return, Notify: d.Notify, Recipient: d.Recipient}
+		e.DSN = transport.DSN{ID: cmp.Or(d.ID, string(row.ID)), Return: d.Return, Notify: d.Notify, Recipient: d.Recipient}
 	}
 	if n := p.Recipients; n > 0 && len(e.To) > n {
 		e.To = e.To[:n]
