@@ -212,6 +212,34 @@ func TestFlush_folders_that_were_told_of(t *testing.T) {
 	})
 }
 
+// A folder is reset before it has announced what the flush wants.
+func TestFlush_goes_on_under_another_uidvalidity(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		for _, id := range []string{"one", "two"} {
+			d.srv.poisoned[d.srv.add("INBOX", id, time.Now().Add(-30*time.Hour))] = true
+		}
+		d.started()
+		d.flush(time.Now().Add(-40 * time.Hour))
+		d.pass(3 * time.Second)
+		d.expect("mailboxNew INBOX", "mailboxNew Archive", "accountInitialized flush")
+		_, err := d.st.UpdateAccount(d.t.Context(), denAccount, 0, func(a *store.Account) error { // of another first look than this
+			a.NotifyFrom = time.Now()
+			return nil
+		})
+		d.ok(err)
+		d.m.Kick(denAccount)
+		d.pass(3 * time.Second)
+		d.srv.act(func() {
+			clear(d.srv.poisoned)
+			d.srv.create("INBOX")
+			d.srv.add("INBOX", "two", time.Now().Add(-30*time.Hour))
+			d.srv.add("INBOX", "one", time.Now().Add(-30*time.Hour))
+		})
+		d.pass(20 * time.Minute)
+		d.expect("mailboxReset INBOX uidValidityChange", "messageNew INBOX <two> existing", "messageNew INBOX <one> existing")
+	})
+}
+
 // Whoever held the account before cannot write over what the flush left.
 func TestFlush_fences_off_a_stalled_owner(t *testing.T) {
 	bubble(t, true, func(d *den) {

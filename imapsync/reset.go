@@ -98,7 +98,7 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	clear(s.d.was)
 	next := store.Baseline{Reason: reasonReset, Low: 1, ModSeq: s.sel.ModSeq}
 	// A first look that was still announcing what it found goes on with it.
-	from := s.w.account().NotifyFrom.Truncate(time.Second)
+	from := s.w.notifyFrom().Truncate(time.Second)
 	untold := old.Baseline != nil && old.Baseline.Reason == reasonAdded && !from.IsZero()
 	matched := 0
 	for chunk := range slices.Chunk(uids, relinkWindow) {
