@@ -158,6 +158,6 @@ func (m moment) confirm(row store.Submission, by string) *step {
 			unasked = append(unasked, r.Recipient)
 		}
 	}
-	s.goOn(unasked, unasked)
+	s.goOn(unasked, unasked, nil)
 	return s
 }

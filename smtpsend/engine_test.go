@@ -241,6 +241,34 @@ func TestSend_provider_limit(t *testing.T) {
 	}, slowly)
 }
 
+// So does one that comes for some recipients only: the next attempt of the row is the one that
+// will be, and is not charged.
+func TestSend_provider_limit_for_some(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(x *tx) error {
+			if x.n == 0 {
+				x.receipt.Accepted = x.env.To[:1]
+				x.receipt.Refused = []transport.Refusal{{Recipient: x.env.To[1], Code: 550, Enhanced: "5.4.5", Response: "550 5.4.5 Daily user sending limit exceeded"}}
+			}
+			return nil
+		})
+		h.account("ada")
+		r := request("ada", "bob@example.net", "cem@example.net")
+		r.Attempts = 1
+		id := h.submit(r)
+		time.Sleep(40 * time.Minute)
+		sp, err := h.store.Spool(t.Context(), "ada")
+		row := h.row(id)
+		if row.State != store.SubmissionHeld || row.NextAttempt.Before(sp.Sleep.Until) || row.Charged != 0 || row.Last.Scope != "account" || err != nil {
+			t.Errorf("%s %s, charged %d, next %v, last %+v; the spool %+v, %v", row.State, row.Reason, row.Charged, row.NextAttempt, row.Last, sp.Sleep, err)
+		}
+		time.Sleep(40 * time.Minute)
+		if row := h.row(id); row.State != store.SubmissionSent || len(h.sink.taken()) != 2 {
+			t.Errorf("%s %s, told %v", row.State, row.Reason, h.short("ada"))
+		}
+	}, slowly)
+}
+
 func TestSend_own_limit(t *testing.T) {
 	bubble(t, func(t *testing.T, h *house) {
 		h.account("ada", func(a *store.Account) { ten := 10; a.SendLimits.PerHour = &ten })
@@ -367,7 +395,7 @@ func TestSend_gateway_beside_a_host_that_is_down(t *testing.T) {
 				h.submit(request(id, "bob@example.net"))
 			}
 		}
-		time.Sleep(4 * time.Minute)
+		time.Sleep(50 * time.Second)
 		h.account("ada")
 		later := request("ada", "bob@example.net")
 		later.SendAt = time.Now().Add(time.Hour) // an empty spool does not sleep

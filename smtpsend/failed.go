@@ -103,26 +103,17 @@ func decisive(p Profile, e transport.Error) transport.Error {
 // again has these recipients tried again as a verdict wants it, if there is an attempt
 // left.
 func (s *step) again(v Verdict, asked, open []string) {
-	if !v.Limit() {
-		s.row.Charged++
-	}
-	next := s.later()
 	if reason := v.sleep(); reason != "" {
 		s.sleeping(reason)
-		if v.Limit() || next.Before(s.until) {
-			next = s.until
-		}
 	}
+	next := s.charge(v)
 	if reason := s.spent(next); reason != "" {
 		s.tellError(asked, time.Time{})
 		s.fail(reason, open)
 		return
 	}
 	s.tellError(asked, next)
-	s.queue(open, next)
-	if s.sleep != "" && s.sleep != SleepServer && s.until.Sub(s.now) > holdFrom {
-		s.hold(s.sleep, next, s.row.Attempt+1)
-	}
+	s.wait(open, next)
 }
 
 // unknown is a transaction whose dot may have been seen and whose reply nobody has, for

@@ -83,20 +83,27 @@ func refusal(r transport.Refusal) store.Refusal {
 	return store.Refusal{Recipient: r.Recipient, Response: r.Response, Code: r.Code, Enhanced: r.Enhanced}
 }
 
-// spoolFor puts the spool to sleep where one of the refusals asks for it.
-func (s *step) spoolFor(p Profile, refused []transport.Refusal) {
+// spoolFor puts the spool to sleep where one of the refusals asks for it, and answers that one.
+func (s *step) spoolFor(p Profile, refused []transport.Refusal) *late {
 	for _, r := range refused {
 		if v := classifyRefusal(p, r); v.sleep() != "" {
 			s.sleeping(v.sleep())
-			return
+			return &late{v, refusal(r)}
 		}
 	}
+	return nil
+}
+
+// late is why recipients are tried again later.
+type late struct {
+	verdict Verdict
+	why     store.Refusal
 }
 
 func (s *step) sleeping(reason string) {
 	fails := s.fails + 1
 	if !s.own() {
-		fails = s.row.Charged
+		fails = s.row.Charged + 1
 	}
 	s.awake, s.sleep, s.until = false, reason, s.now.Add(jitter(sleepFor(reason, fails), s.chance))
 }
@@ -126,8 +133,7 @@ func (m moment) sent(row store.Submission, p Profile, r transport.Receipt) *step
 	s.row.Last = &store.Outcome{At: m.now, Response: r.Response, ResponseCode: r.Code, DurationMS: r.Duration.Milliseconds(), Secure: r.Secure}
 	s.row.Crashes = 0
 	s.tellSent(r.Accepted, events.MessageSent{Response: r.Response, DurationMS: r.Duration.Milliseconds(), Secure: r.Secure})
-	s.spoolFor(p, r.Refused)
-	s.goOn(open, r.TooMany)
+	s.goOn(open, r.TooMany, s.spoolFor(p, r.Refused))
 	return s
 }
 
@@ -145,34 +151,59 @@ func (s *step) taken(by []string) {
 
 // goOn is what follows when some were accepted: the next transaction at once for those of
 // open that belong in another, else the later one for those the server put off, else the end.
-func (s *step) goOn(open, tooMany []string) {
+// by is why the spool sleeps, if it does: then nothing is tried at once.
+func (s *step) goOn(open, tooMany []string, by *late) {
 	row := &s.row
 	off := without(open, tooMany)
-	if next := without(open, off); len(next) > 0 {
+	next := without(open, off)
+	if len(next) > 0 && by == nil {
 		s.putOff(off)
 		s.queue(next, s.now)
 		return
 	}
 	s.putOff(open)
-	open = s.withDeferred(nil)
+	open = s.withDeferred(next)
 	if len(open) == 0 {
 		s.end(store.SubmissionSent)
 		row.Pending, row.Deferred = nil, nil
 		return
 	}
-	row.Charged++
-	why := row.Deferred[0]
-	row.Last = &store.Outcome{
-		At: s.now, Error: cmp.Or(why.Response, "the server did not answer for them"), ErrorCode: "EENVELOPE",
-		Response: why.Response, ResponseCode: why.Code, Command: "RCPT", Class: string(Temporary), Scope: string(ScopeRecipient),
+	if by == nil {
+		by = &late{Verdict{Temporary, ScopeRecipient, "EENVELOPE", ""}, row.Deferred[0]}
 	}
-	next := s.later()
-	if reason := s.spent(next); reason != "" {
+	v, why := by.verdict, by.why
+	row.Last = &store.Outcome{
+		At: s.now, Error: cmp.Or(why.Response, "the server did not answer for them"), ErrorCode: v.ErrorCode,
+		Response: why.Response, ResponseCode: why.Code, Command: "RCPT", Class: string(v.Class), Scope: string(v.Scope), Hint: v.Hint,
+	}
+	at := s.charge(v)
+	if reason := s.spent(at); reason != "" {
 		s.tellError(open, time.Time{})
 		s.fail(reason, open)
 		return
 	}
-	s.queue(open, next)
+	s.wait(open, at)
+}
+
+// charge has an attempt cost what its verdict wants, and says when the next one is.
+func (s *step) charge(v Verdict) (next time.Time) {
+	if !v.Limit() {
+		s.row.Charged++
+	}
+	next = s.later()
+	if s.sleep != "" && (v.Limit() || next.Before(s.until)) {
+		next = s.until
+	}
+	return next
+}
+
+// wait queues the submission for a later attempt, or shows it as held where that waits for
+// credentials or room.
+func (s *step) wait(to []string, next time.Time) {
+	s.queue(to, next)
+	if s.sleep != "" && s.sleep != SleepServer && s.until.Sub(s.now) > holdFrom {
+		s.hold(s.sleep, next, s.row.Attempt+1)
+	}
 }
 
 // withDeferred adds those that were put off in an earlier transaction.

@@ -180,6 +180,30 @@ func TestMachine(t *testing.T) {
 			want:   result{State: store.SubmissionHeld, Reason: "sendLimit", Pending: all, Next: time.Hour, Sleep: SleepLimit},
 			events: []string{"messageDeliveryError [a@x b@x c@x] EENVELOPE 1/10 next true", "messageHeld sendLimit"},
 		},
+		"a limit of the provider for some": {
+			row: claimed(queued(func(r *store.Submission) { r.Attempts = 1 })),
+			do: func(m moment, r store.Submission) *step {
+				limit := transport.Refusal{Recipient: "b@x", Code: 550, Enhanced: "5.4.5", Response: "550 5.4.5 enough"}
+				return m.sent(r, profile(), transport.Receipt{Accepted: all[:1], Refused: []transport.Refusal{limit}, TooMany: all[2:]})
+			},
+			want:   result{State: store.SubmissionHeld, Reason: "sendLimit", Pending: []string{"c@x", "b@x"}, Next: time.Hour, Sleep: SleepLimit, Deferred: 2},
+			events: []string{"messageSent [a@x] rejected 0 deferred 1", "messageHeld sendLimit"},
+		},
+		"credentials refused for some": {
+			do: func(m moment, r store.Submission) *step {
+				return m.sent(r, profile(), transport.Receipt{Accepted: all[:1], Refused: append(refusals(450, "b@x"), refusals(530, "c@x")...)})
+			},
+			want:   result{State: store.SubmissionHeld, Reason: "authentication", Pending: all[1:], Next: 15 * time.Minute, Charged: 1, Sleep: SleepAuthentication, Deferred: 2},
+			events: []string{"messageSent [a@x] rejected 0 deferred 2", "messageHeld authentication"},
+		},
+		"421 for some": {
+			do: func(m moment, r store.Submission) *step {
+				m.fails = 3
+				return m.sent(r, profile(), transport.Receipt{Accepted: all[:1], Refused: refusals(421, all[1:]...)})
+			},
+			want:   result{State: store.SubmissionQueued, Pending: all[1:], Next: 2 * time.Minute, Charged: 1, Sleep: SleepServer, Deferred: 2},
+			events: []string{"messageSent [a@x] rejected 0 deferred 2"},
+		},
 		"host down": {
 			do: func(m moment, r store.Submission) *step {
 				m.fails = 3
@@ -461,7 +485,7 @@ func happening(t *rapid.T, m moment, row store.Submission) *step {
 	}
 	var r transport.Receipt
 	for _, to := range row.Pending {
-		switch code := rapid.SampledFrom([]int{250, 250, 452, 450, 550}).Draw(t, "rcpt"); {
+		switch code := rapid.SampledFrom([]int{250, 250, 452, 450, 550, 530}).Draw(t, "rcpt"); {
 		case code == 250:
 			r.Accepted = append(r.Accepted, to)
 		case code == 452 && len(r.Accepted) > 0:
