@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -139,6 +141,49 @@ func TestSend_no_connection_free(t *testing.T) {
 		}
 		if told := h.short("ada"); !slices.Equal(told, []string{"Queued", "Sent"}) {
 			t.Error(told)
+		}
+	})
+}
+
+// bodiless is a Redis that does not give bodies in time, while it is on.
+type bodiless struct{ on atomic.Bool }
+
+func (b *bodiless) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (b *bodiless) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if b.on.Load() && cmd.Name() == "hget" && strings.Contains(cmd.String(), ":body") {
+			cmd.SetErr(os.ErrDeadlineExceeded)
+			return os.ErrDeadlineExceeded
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (b *bodiless) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// A body that cannot be read now is asked for again after a pause, not at once: the server's
+// connections and the limits of the account are no place to wait for Redis.
+func TestSend_body_not_read(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		hook := &bodiless{}
+		hook.on.Store(true)
+		h.rdb.(*redis.Client).AddHook(hook)
+		h.sink.set(func(*tx) error { time.Sleep(100 * time.Millisecond); return nil }) // MAIL, RCPT, DATA
+		h.account("ada")
+		ids := []store.SubmissionID{h.submit(request("ada", "bob@example.net")), h.submit(request("ada", "cem@example.net"))}
+		time.Sleep(30 * time.Second)
+		if n := len(h.sink.tried()); n < 4 || n > 8 {
+			t.Errorf("%d transactions begun", n)
+		}
+		hook.on.Store(false)
+		time.Sleep(15 * time.Second)
+		for _, id := range ids {
+			if row := h.row(id); row.State != store.SubmissionSent || row.Charged != 0 {
+				t.Errorf("%s, %d charged", row.State, row.Charged)
+			}
 		}
 	})
 }

@@ -32,7 +32,7 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 		rec, err = r.transact(w, row, env)
 	}
 	took := time.Since(begun)
-	r.crowded = errors.Is(err, transport.ErrBusy)
+	r.crowded = errors.Is(err, transport.ErrBusy) || given(err)
 	e, _ := errors.AsType[*transport.Error](err)
 	if (errors.Is(err, errLeaseLost) || errors.Is(err, store.ErrStale)) && (e == nil || !e.Unknown) {
 		r.m.leaseLost.Inc()
@@ -59,13 +59,12 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 		if !ok {
 			e = &transport.Error{Kind: transport.KindLocal, Err: err}
 		}
-		if errors.Is(err, transport.ErrBusy) {
+		if errors.Is(err, transport.ErrBusy) || e.Kind == transport.KindLocal && !e.Unknown && given(err) {
 			s := m.putBack(row)
-			s.row.NextAttempt = m.now.Add(jitter(busyWait, m.chance))
+			if r.server.work.Err() == nil { // else another process goes on at once
+				s.row.NextAttempt = m.now.Add(jitter(busyWait, m.chance))
+			}
 			return s
-		}
-		if e.Kind == transport.KindLocal && !e.Unknown && given(err) {
-			return m.putBack(row)
 		}
 		f := *e
 		f.TooMany = slices.Concat(e.TooMany, tail)
@@ -78,7 +77,7 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 	return next, merr
 }
 
-// busyWait is the pause behind an attempt for which there was no connection.
+// busyWait is the pause behind an attempt for which there was no connection, or no Redis.
 const busyWait = 10 * time.Second
 
 // given says whether an attempt ended for no fault of the message's or the server's: the
