@@ -8,12 +8,19 @@ import (
 	"github.com/postrider/postrider/store"
 )
 
-// held is a submission that must wait for long, shown as held; nil: it need not be.
+// held is a submission that must wait for long, shown as held; nil: it need not be. What is
+// scheduled is, until its time has come.
 func held(row store.Submission, reason string, until time.Time) *step {
-	if row.State != store.SubmissionQueued || row.Due().After(until.Add(-holdFrom)) {
+	now := time.Now()
+	switch {
+	case row.Due().After(until.Add(-holdFrom)):
+		return nil
+	case row.State == store.SubmissionScheduled && row.Due().After(now.Add(holdFrom)): // Redis' clock may be ahead
+		return nil
+	case row.State != store.SubmissionQueued && row.State != store.SubmissionScheduled:
 		return nil
 	}
-	s := moment{now: time.Now()}.step(row)
+	s := moment{now: now}.step(row)
 	s.hold(reason, until, row.Attempt+1)
 	return s
 }

@@ -75,6 +75,35 @@ func TestHold_each_once(t *testing.T) {
 	}, slowly)
 }
 
+// What was to be sent later and comes due while the spool sleeps is held like the rest; what is
+// due later still is not.
+func TestHold_scheduled(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		h.sink.set(func(*tx) error {
+			return &transport.Error{Phase: transport.PhaseAuth, Code: 535, Line: "535 no", Kind: transport.KindAuth}
+		})
+		h.account("ada")
+		r := request("ada", "bob@example.net")
+		r.SendAt = time.Now().Add(3 * time.Minute)
+		soon := h.submit(r)
+		r.SendAt = time.Now().Add(10 * time.Minute)
+		later := h.submit(r)
+		time.Sleep(time.Minute)
+		h.submit(request("ada", "bob@example.net"))
+		time.Sleep(time.Minute)
+		if row := h.row(soon); row.State != store.SubmissionScheduled {
+			t.Errorf("before its time: %s", row.State)
+		}
+		time.Sleep(3 * time.Minute)
+		if row := h.row(soon); row.State != store.SubmissionHeld || row.Reason != store.HeldAuthentication {
+			t.Errorf("2 min behind its time: %s %s", row.State, row.Reason)
+		}
+		if row := h.row(later); row.State != store.SubmissionScheduled {
+			t.Errorf("before its time: %s", row.State)
+		}
+	}, slowly)
+}
+
 // An account that cannot be served is looked at again and again, and no task is left of it.
 func TestWake_does_not_pile_up(t *testing.T) {
 	bubble(t, func(t *testing.T, h *house) {
@@ -207,6 +236,25 @@ func TestSend_expires_queued(t *testing.T) {
 			time.Sleep(65 * time.Minute)
 			if _, err := h.store.Submission(t.Context(), id); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("kept longer than asked for: %v", err)
+			}
+		}, slowly, aged)
+	})
+	t.Run("scheduled, and paused when its time came", func(t *testing.T) {
+		bubble(t, func(t *testing.T, h *house) {
+			h.account("ada")
+			r := request("ada", "bob@example.net")
+			r.SendAt = time.Now().Add(20 * time.Minute)
+			id := h.submit(r)
+			if _, err := h.store.PauseAccount(t.Context(), "ada", "api"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(29 * time.Minute)
+			if row := h.row(id); row.State.Final() {
+				t.Errorf("before its time is over: %s %s", row.State, row.Reason)
+			}
+			time.Sleep(12 * time.Minute)
+			if row := h.row(id); row.State != store.SubmissionFailed || row.Reason != "expired" {
+				t.Errorf("%s %s", row.State, row.Reason)
 			}
 		}, slowly, aged)
 	})

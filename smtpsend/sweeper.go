@@ -19,7 +19,10 @@ const (
 // Sweeper carries on what nobody carries: due submissions without a task, claims of who
 // died, unknown outcomes that nobody looks into, copies that nobody makes. Every process runs one; all it does may
 // be done twice.
-type Sweeper struct{ core *core }
+type Sweeper struct {
+	core  *core
+	later int // how many scheduled submissions of a shard were looked at: Run's
+}
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context) error {
@@ -177,26 +180,39 @@ func (s *Sweeper) abandon(ctx context.Context, now time.Time) error {
 }
 
 // expire gives up what has waited too long, whatever for: claims never come to what is held,
-// paused or asleep.
+// paused or asleep. Of what is scheduled most is not due yet, so a round sees a page of it.
 func (s *Sweeper) expire(ctx context.Context, now time.Time) error {
 	var errs []error
-	m := s.core.moment(now, 0)
 	for offset := 0; offset < store.MaxSubmissionOffset; offset += sweepMost {
-		rows, err := s.core.store.OldSubmissions(ctx, now.Add(-m.maxAge), offset, sweepMost, store.SubmissionQueued, store.SubmissionHeld)
-		if err != nil || len(rows) == 0 {
-			return errors.Join(append(errs, err)...)
-		}
-		for _, row := range rows {
-			if now.Before(m.deadline(row)) {
-				continue // it was to be sent later
-			}
-			_, err := s.core.move(ctx, row, m.expire(row), store.MoveOps{})
-			if err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
-				errs = append(errs, err)
-			}
+		n, err := s.expirePage(ctx, now, offset, store.SubmissionQueued, store.SubmissionHeld)
+		errs = append(errs, err)
+		if n == 0 {
+			break
 		}
 	}
-	return errors.Join(errs...)
+	n, err := s.expirePage(ctx, now, s.later, store.SubmissionScheduled)
+	if s.later += sweepMost; n < sweepMost { // no shard has more
+		s.later = 0
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// expirePage gives up what is overdue of the old submissions behind an offset, and says how
+// many it looked at.
+func (s *Sweeper) expirePage(ctx context.Context, now time.Time, offset int, states ...store.SubmissionState) (int, error) {
+	m := s.core.moment(now, 0)
+	rows, err := s.core.store.OldSubmissions(ctx, now.Add(-m.maxAge), offset, sweepMost, states...)
+	errs := []error{err}
+	for _, row := range rows {
+		if now.Before(m.deadline(row)) {
+			continue // it was to be sent later
+		}
+		_, err := s.core.move(ctx, row, m.expire(row), store.MoveOps{})
+		if err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
+			errs = append(errs, err)
+		}
+	}
+	return len(rows), errors.Join(errs...)
 }
 
 // count sets the gauges.
