@@ -3,6 +3,7 @@ package imapsync
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -10,10 +11,15 @@ import (
 	"github.com/postrider/postrider/store"
 )
 
-// loadGone reads what is held. How much of the account was looked at since is not
+// loadGone reads what is held; what of it cannot be read stays where it is, and nothing
+// is told of it. How much of the account was looked at since is not
 // stored: from here on all of it has to be.
 func (w *worker) loadGone(ctx context.Context) error {
 	list, err := w.st.Gones(ctx, w.id)
+	if errors.Is(err, store.ErrCorrupt) {
+		w.log.ErrorContext(ctx, "held messages cannot be read", "account", w.id, "err", err)
+		err = nil
+	}
 	if err != nil {
 		return err
 	}

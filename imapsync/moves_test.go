@@ -319,6 +319,31 @@ func TestHolds_outlast_a_worker(t *testing.T) {
 	})
 }
 
+// An entry that cannot be read costs neither the others nor what else is known.
+func TestHolds_that_cannot_be_read(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.started()
+		uid := d.srv.put("INBOX", "one")
+		d.look()
+		d.took()
+		d.srv.act(func() { d.srv.refused["Archive"] = true })
+		d.srv.expunge("INBOX", uid)
+		d.pass(2 * time.Second)
+		d.down()
+		key := fmt.Sprintf("{s%02d}:a:%s:gone", store.Shard(denAccount), denAccount)
+		for event, raw := range map[string]string{"ev_1": "{", "ev_2": `{"e":"ev_3"}`} {
+			d.mini.HSet(key, event, raw)
+		}
+		d.srv.act(func() { clear(d.srv.refused) })
+		d.up()
+		d.pass(time.Minute)
+		d.expect("messageDeleted INBOX")
+		if fields, err := d.mini.HKeys(key); err != nil || len(fields) != 2 {
+			d.t.Errorf("left are %q, %v", fields, err)
+		}
+	})
+}
+
 func TestHolds_of_a_renamed_folder_are_told_under_its_name(t *testing.T) {
 	bubble(t, true, func(d *den) {
 		d.srv.act(func() { d.srv.create("Projects") })

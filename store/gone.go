@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 )
@@ -35,21 +36,28 @@ type Gone struct {
 	Until int64 `json:"x"` // Unix ms by which it is told
 }
 
-// Gones reads the messages of an account that are held, in no order. Errors: ErrCorrupt.
+// Gones reads the messages of an account that are held, in no order. Errors: ErrCorrupt,
+// beside those that can be read, for each that cannot; such entries stay.
 func (s *Store) Gones(ctx context.Context, id AccountID) ([]Gone, error) {
 	all, err := s.rdb.HGetAll(ctx, s.k.gone(id)).Result()
 	if err != nil {
 		return nil, unavailable("read held messages", err)
 	}
 	out := make([]Gone, 0, len(all))
+	var broken []error
 	for event, raw := range all {
 		var g Gone
-		if err := json.Unmarshal([]byte(raw), &g); err != nil || g.Event != event {
-			return nil, fmt.Errorf("held message %s of account %q: %w: %w", event, id, ErrCorrupt, err)
+		err := json.Unmarshal([]byte(raw), &g)
+		if err == nil && g.Event != event {
+			err = fmt.Errorf("it is that of event %q", g.Event)
+		}
+		if err != nil {
+			broken = append(broken, fmt.Errorf("held message of event %q of account %q: %w: %w", event, id, ErrCorrupt, err))
+			continue
 		}
 		out = append(out, g)
 	}
-	return out, nil
+	return out, errors.Join(broken...)
 }
 
 // gone adds and removes held messages.
