@@ -20,7 +20,7 @@ type Change struct {
 	Recent      map[Identity][]Place // replaces the places of these identities; an empty list removes
 	Seen        map[MessageKey]Identity
 	Hold        []Gone         // messages that left and are told of later
-	Told        []string       // those that are held no more, by Gone.Event
+	Told        []string       // those that are held no more, by Gone.Event; one that is not held is ErrStale
 	Consumed    []string       // intents whose effect was seen, by Intent.ID
 	Initialized bool           // sets State.Initialized
 	Flush       *FlushChange   // clears it

@@ -67,6 +67,8 @@ func (t *tx) gone(hold []Gone, told []string) {
 	}
 	key := t.key(t.s.k.gone(t.id))
 	for _, event := range told {
+		// No folder's version stands for it: a commit whose answer was lost may come late.
+		t.guard(t.s.k.gone(t.id), event, "!")
 		t.op("HDEL", key, event)
 	}
 	for _, g := range hold {

@@ -58,6 +58,7 @@ func TestStore(t *testing.T) {
 		"seals every secret":                                         testSealed,
 		"updates under a version":                                    testUpdate,
 		"pauses and resumes once each":                               testPause,
+		"tells once of what is held":                                 testHeldOnce,
 		"deletes all but the journal":                                testDelete,
 		"numbers a re-registered account behind its journal":         testReregister,
 		"commits folders, list, status and events together":          testCommit,
@@ -211,6 +212,28 @@ func testPause(t *testing.T, s *store.Store, _ redis.UniversalClient) {
 		}
 	}
 	if diff := cmp.Diff([]string{"1 accountAdded", "2 accountPaused", "3 accountResumed"}, journal(t, s, a.ID)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What is held is told of once, also where a commit comes late.
+func testHeldOnce(t *testing.T, s *store.Store, _ redis.UniversalClient) {
+	a, l := create(t, s)
+	e := deleted(a, 1)
+	if _, err := s.Commit(t.Context(), l, store.Change{Hold: []store.Gone{{Event: string(e.ID), UID: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	told := store.Change{Told: []string{string(e.ID)}, Events: []events.Event{e}}
+	if _, err := s.Commit(t.Context(), l, told); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(t.Context(), l, store.Change{}); err != nil { // so that it is no repeat
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(t.Context(), l, told); !errors.Is(err, store.ErrStale) {
+		t.Errorf("told again: %v", err)
+	}
+	if diff := cmp.Diff([]string{"1 accountAdded", "2 messageDeleted"}, journal(t, s, a.ID)); diff != "" {
 		t.Error(diff)
 	}
 }
