@@ -214,6 +214,34 @@ func TestCopy_fails(t *testing.T) {
 	}, slowly)
 }
 
+// Who has a message has its copy, too, where it is cancelled for the rest.
+func TestCopy_of_what_is_cancelled(t *testing.T) {
+	withMailbox(t, "mail.example.com", func(t *testing.T, h *house, box *mailbox) {
+		box.fail(errors.New("mailbox is away"))
+		h.sink.set(func(x *tx) error {
+			x.receipt.Accepted = x.env.To[:1]
+			x.receipt.Refused = []transport.Refusal{{Recipient: x.env.To[1], Code: 450, Response: "450 4.2.0 later"}}
+			return nil
+		})
+		r := request("ada", "bob@example.net", "cem@example.net")
+		r.Preset = "mta"
+		id := h.submit(r)
+		time.Sleep(time.Minute)
+		if _, err := h.Queue.Cancel(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		box.fail(nil)
+		time.Sleep(30 * time.Minute)
+		row := h.row(id)
+		if row.State != store.SubmissionCanceled || row.CopyState != smtpsend.AfterDone || box.count() != 1 {
+			t.Errorf("%s, copy %q %q, %d in Sent", row.State, row.CopyState, row.CopyError, box.count())
+		}
+		if _, err := h.store.OpenBody(t.Context(), row); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("the body is kept: %v", err)
+		}
+	}, slowly)
+}
+
 // What is answered is marked when the answer is sent, and not before.
 func TestFlag(t *testing.T) {
 	for action, flag := range map[compose.Action]string{compose.Reply: `\Answered`, compose.Forward: "$Forwarded"} {

@@ -99,17 +99,20 @@ func TestMove_many_at_once(t *testing.T) {
 func TestMove_keeps_bodies_and_rows_as_long_as_needed(t *testing.T) {
 	for name, tt := range map[string]struct {
 		to        store.SubmissionState
+		copied    string
 		body, row time.Duration // until they are gone; 0 at once
 	}{
-		"sent":     {store.SubmissionSent, 24 * time.Hour, 24 * time.Hour},
-		"failed":   {store.SubmissionFailed, 24 * time.Hour, 7 * 24 * time.Hour},
-		"canceled": {store.SubmissionCanceled, 0, 7 * 24 * time.Hour},
-		"unknown":  {store.SubmissionUnknown, 30 * 24 * time.Hour, 30 * 24 * time.Hour},
+		"sent":                   {store.SubmissionSent, store.AfterPending, 24 * time.Hour, 24 * time.Hour},
+		"failed":                 {store.SubmissionFailed, store.AfterPending, 24 * time.Hour, 7 * 24 * time.Hour},
+		"canceled":               {store.SubmissionCanceled, "", 0, 7 * 24 * time.Hour},
+		"sent to some, canceled": {store.SubmissionCanceled, store.AfterPending, 24 * time.Hour, 7 * 24 * time.Hour},
+		"copied, canceled":       {store.SubmissionCanceled, "done", 0, 7 * 24 * time.Hour},
+		"unknown":                {store.SubmissionUnknown, store.AfterPending, 30 * 24 * time.Hour, 30 * 24 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := clockedSender(t)
 			m := f.move(f.accept(), tt.to, store.MoveOps{}, func(m *store.Submission) {
-				m.Ended, m.CopyState, m.Last = f.now, store.AfterPending, &store.Outcome{At: f.now}
+				m.Ended, m.CopyState, m.Last = f.now, tt.copied, &store.Outcome{At: f.now}
 			})
 			left := func() (body, row bool) {
 				if _, err := f.SweepOutbox(t.Context()); err != nil {

@@ -28,7 +28,7 @@ type MoveOps struct {
 	Sleep    *Sleep    // the spool sleeps
 	Wake     bool      // the spool wakes
 	SentLog  *SentLog  // what was sent is remembered
-	DropBody bool      // the bodies are removed; a canceled submission's is anyway
+	DropBody bool      // the bodies are removed; a canceled submission's is anyway, once no copy is to be made of it
 	Forget   time.Time // when a row that ended is removed; zero = by the defaults below, or as before
 }
 
@@ -49,7 +49,7 @@ const (
 	keepFailed   = 7 * 24 * time.Hour
 	keepCanceled = 7 * 24 * time.Hour
 	keepUnknown  = 30 * 24 * time.Hour
-	keepBody     = 24 * time.Hour // of what was sent or failed, unless DropBody is quicker
+	keepBody     = 24 * time.Hour // of what ended, unless DropBody is quicker
 )
 
 // MoveSubmission writes a step, with its events, in one script, if the submission is as it
@@ -180,7 +180,7 @@ func (t *tx) move(mv Move, ops MoveOps) (Submission, error) {
 		t.tally(next, map[bool]int64{true: 1, false: -1}[next.counted()])
 	}
 	switch {
-	case next.State == SubmissionCanceled, ops.DropBody:
+	case next.State == SubmissionCanceled && next.CopyState != AfterPending, ops.DropBody:
 		t.op("UNLINK", t.key(body))
 	case next.State.Final() && !was.State.Final():
 		t.op("PEXPIRE", t.key(body), keepBody.Milliseconds())
