@@ -58,7 +58,7 @@
 //	                                start of the window in which it was told of; last
 //	{sNN}:a:ID:outbox:keys:DAY hash digest of idempotency key -> queueId, hash, answer 3 d; counts 48 h
 //	{sNN}:a:ID:outbox:log:WEEK hash digest of Message-ID -> queueId, date, keyed       sendLogDays, 7 d
-//	                                digests of recipients
+//	                                digests of recipients: a line a submission
 //	{sNN}:q:QUEUEID         hash    a submission: what scripts read, and JSON          see ended
 //	{sNN}:q:QUEUEID:body    hash    number -> piece of the body (submissionbody.go)    1 h until accepted;
 //	                                                                                   24 h once ended

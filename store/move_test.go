@@ -317,9 +317,12 @@ func TestSentLog(t *testing.T) {
 	log := &store.SentLog{MessageIDs: []string{"<theirs@x>", "<of.7@example.com>", ""}, Recipients: []string{"Ada@example.net", "bob@example.net"}, At: f.now}
 	f.move(m, store.SubmissionSent, store.MoveOps{SentLog: log})
 	for _, id := range log.MessageIDs[:2] {
-		e, err := f.SentMessage(t.Context(), f.a.ID, id)
-		if err != nil || e.ID != m.ID || !e.At.Equal(f.now) || !f.WasSentTo(e, "ada@EXAMPLE.net") || f.WasSentTo(e, "eve@example.net") {
-			t.Errorf("%s: %+v, %v", id, e, err)
+		es, err := f.SentMessage(t.Context(), f.a.ID, id)
+		if err != nil || len(es) != 1 {
+			t.Fatalf("%s: %+v, %v", id, es, err)
+		}
+		if e := es[0]; e.ID != m.ID || !e.At.Equal(f.now) || !f.WasSentTo(e, "ada@EXAMPLE.net") || f.WasSentTo(e, "eve@example.net") {
+			t.Errorf("%s: %+v", id, e)
 		}
 	}
 	for _, k := range f.rdb.Keys(t.Context(), "*:log:*").Val() {
@@ -357,12 +360,64 @@ func TestSentLog_several_transactions(t *testing.T) {
 	for i, to := range []string{"ada@example.net", "bob@example.net", "bob@example.net"} {
 		log := &store.SentLog{MessageIDs: []string{"<of.7@example.com>"}, Recipients: []string{to}, At: f.now}
 		f.move(f.claim().Submission, store.SubmissionQueued, store.MoveOps{SentLog: log})
-		e, err := f.SentMessage(t.Context(), f.a.ID, "<of.7@example.com>")
-		if err != nil || !e.At.Equal(f.now) || !f.WasSentTo(e, "ada@example.net") || f.WasSentTo(e, "bob@example.net") != (i > 0) {
-			t.Errorf("transaction %d: %+v, %v", i+1, e, err)
+		es, err := f.SentMessage(t.Context(), f.a.ID, "<of.7@example.com>")
+		if err != nil || len(es) != 1 {
+			t.Fatalf("transaction %d: %+v, %v", i+1, es, err)
+		}
+		if e := es[0]; !e.At.Equal(f.now) || !f.WasSentTo(e, "ada@example.net") || f.WasSentTo(e, "bob@example.net") != (i > 0) {
+			t.Errorf("transaction %d: %+v", i+1, e)
 		}
 		f.pass(8 * 24 * time.Hour) // another week's table
 	}
+}
+
+// A Message-ID that its caller gave to several submissions: each is known with whom it was
+// sent to, whichever came last.
+func TestSentLog_one_id_of_several(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		f := newSender(t, rdb)
+		sent := func(m store.Submission, state store.SubmissionState, to string) {
+			f.move(m, state, store.MoveOps{SentLog: &store.SentLog{MessageIDs: []string{m.MessageID}, Recipients: []string{to}, At: time.Now()}})
+		}
+		known := func() (out []string) {
+			es, err := f.SentMessage(t.Context(), f.a.ID, "<of.7@example.com>")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range es {
+				who := ""
+				for _, name := range []string{"ada", "bob", "cem"} {
+					if f.WasSentTo(e, name+"@example.net") {
+						who += " " + name
+					}
+				}
+				out = append(out, string(e.ID)+who)
+			}
+			return out
+		}
+		f.accept()
+		f.accept()
+		a, b := f.claim().Submission, f.claim().Submission
+		sent(a, store.SubmissionQueued, "ada@example.net")
+		sent(b, store.SubmissionSent, "bob@example.net")
+		if diff := cmp.Diff([]string{string(b.ID) + " bob", string(a.ID) + " ada"}, known()); diff != "" {
+			t.Error(diff)
+		}
+		sent(f.claim().Submission, store.SubmissionSent, "cem@example.net")
+		if diff := cmp.Diff([]string{string(a.ID) + " ada cem", string(b.ID) + " bob"}, known()); diff != "" {
+			t.Error(diff)
+		}
+		var want []string
+		for range 10 {
+			f.accept()
+			m := f.claim().Submission
+			sent(m, store.SubmissionSent, "eve@example.net")
+			want = append([]string{string(m.ID)}, want...)
+		}
+		if diff := cmp.Diff(want, known()); diff != "" {
+			t.Errorf("the latest ten are not: %s", diff)
+		}
+	})
 }
 
 // Any command of a submission's life may fail, before or after its effect: repeated, it is

@@ -24,13 +24,15 @@ type SentLog struct {
 
 const (
 	sentLogMost = 100 // recipients of one message
+	sentLogSame = 10  // submissions of one Message-ID in a week
 	week        = 7 * 24 * time.Hour
 )
 
 // sentLogFor is how long what was sent is known.
 func (s Settings) sentLogFor() time.Duration { return time.Duration(s.SendLogDays) * 24 * time.Hour }
 
-// sentRecord is an entry of the sent log as it is stored.
+// sentRecord is what the sent log has of a submission as it is stored: a line of the field
+// of its Message-ID. ID comes first, so that a script finds the line.
 type sentRecord struct {
 	ID         SubmissionID `json:"q"`
 	At         int64        `json:"t"` // Unix ms
@@ -65,17 +67,18 @@ func (t *tx) sentLog(ctx context.Context, l SentLog, m Submission, kept time.Dur
 		}
 		r := sentRecord{ID: m.ID, At: l.At.UnixMilli(), Recipients: marks}
 		if m.Attempt > 1 {
-			e, err := t.s.SentMessage(ctx, t.id, mid)
+			known, err := t.s.SentMessage(ctx, t.id, mid)
 			if err != nil && !errors.Is(err, ErrNotFound) {
 				return err
 			}
-			if e.ID == m.ID {
+			if i := slices.IndexFunc(known, func(e SentEntry) bool { return e.ID == m.ID }); i >= 0 {
+				e := known[i]
 				added := slices.DeleteFunc(slices.Clone(marks), func(mark string) bool { return slices.Contains(e.recipients, mark) })
 				r.Recipients = slices.Concat(e.recipients, added)
 				r.Recipients = r.Recipients[:min(len(r.Recipients), sentLogMost)]
 			}
 		}
-		t.op("HSET", key, events.Digest(mid), t.json(r))
+		t.op("SENTLOG", key, events.Digest(mid), `{"q":"`+string(m.ID)+`"`, t.json(r), sentLogSame)
 	}
 	t.op("PEXPIRE", key, (kept + week).Milliseconds())
 	return nil
@@ -85,7 +88,7 @@ func (s *Store) recipientMarks(account AccountID, address string) []string {
 	return s.ring.Marks(strings.ToLower(address), string(account), "sentLog")
 }
 
-// SentEntry is what the sent log has about a Message-ID.
+// SentEntry is what the sent log has of a submission.
 type SentEntry struct {
 	ID         SubmissionID
 	At         time.Time
@@ -93,15 +96,17 @@ type SentEntry struct {
 	recipients []string
 }
 
-// SentMessage looks a Message-ID up in an account's sent log. Errors: ErrNotFound.
-func (s *Store) SentMessage(ctx context.Context, account AccountID, messageID string) (SentEntry, error) {
+// SentMessage looks a Message-ID up in an account's sent log: the submissions that had it,
+// the latest first. They are several where their caller gave it several times; of those of a
+// week the latest ten are known. Errors: ErrNotFound.
+func (s *Store) SentMessage(ctx context.Context, account AccountID, messageID string) (out []SentEntry, err error) {
 	set, err := s.Settings(ctx)
 	if err != nil {
-		return SentEntry{}, err
+		return nil, err
 	}
 	now, err := s.Now(ctx)
 	if err != nil {
-		return SentEntry{}, err
+		return nil, err
 	}
 	var found []*redis.StringCmd
 	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -111,22 +116,25 @@ func (s *Store) SentMessage(ctx context.Context, account AccountID, messageID st
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return SentEntry{}, unavailable("read sent log", err)
+		return nil, unavailable("read sent log", err)
 	}
 	for _, f := range found {
-		raw, err := f.Bytes()
-		if err != nil {
-			continue
-		}
-		var r sentRecord
-		if err := json.Unmarshal(raw, &r); err != nil {
-			return SentEntry{}, fmt.Errorf("sent log of account %q: %w", account, err)
-		}
-		if at := time.UnixMilli(r.At).UTC(); now.Sub(at) < set.sentLogFor() {
-			return SentEntry{r.ID, at, account, r.Recipients}, nil
+		for line := range strings.Lines(f.Val()) {
+			var r sentRecord
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				return nil, fmt.Errorf("sent log of account %q: %w", account, err)
+			}
+			at := time.UnixMilli(r.At).UTC()
+			if now.Sub(at) >= set.sentLogFor() || slices.ContainsFunc(out, func(e SentEntry) bool { return e.ID == r.ID }) {
+				continue // too old; or its later line has all of them
+			}
+			out = append(out, SentEntry{r.ID, at, account, r.Recipients})
 		}
 	}
-	return SentEntry{}, fmt.Errorf("sent log of account %q: %w", account, ErrNotFound)
+	if len(out) == 0 {
+		return nil, fmt.Errorf("sent log of account %q: %w", account, ErrNotFound)
+	}
+	return out, nil
 }
 
 // WasSentTo says whether the message of a log entry was addressed to a recipient. Of more

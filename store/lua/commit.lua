@@ -92,6 +92,12 @@ local function operate()
         redis.call('RENAME', key, KEYS[tonumber(args[1])])
         redis.call('ZADD', KEYS[tonumber(args[2])], 0, args[3])
       end
+    elseif cmd == 'SENTLOG' then -- line args[3] of a submission, whose lines begin with args[2]; args[4] lines are kept
+      local lines, n = args[3], 1
+      for line in string.gmatch(redis.call('HGET', key, args[1]) or '', '[^\n]+') do
+        if n < tonumber(args[4]) and string.sub(line, 1, #args[2]) ~= args[2] then lines, n = lines .. '\n' .. line, n + 1 end
+      end
+      redis.call('HSET', key, args[1], lines)
     elseif cmd == 'SEQ' then seq = math.max(seq, tonumber(args[1])) -- numbering goes on above it
     else redis.call(cmd, key, unpack(args)) end
   end
