@@ -77,20 +77,21 @@ func bodyLimit(op *huma.Operation) int64 {
 }
 
 // reserve takes the memory that a large body will need from what all of them may have
-// together; free gives it back when the request has been answered.
+// together; free gives it back, and what was
+// reserved later, when the request has been answered.
 func (s *Server) reserve(r *http.Request, op *huma.Operation) (free func(), p *Problem) {
 	limit, n := bodyLimit(op), r.ContentLength
 	if n < 0 {
 		n = 2 * limit // it is read into a buffer that grows
-	}
-	if limit <= maxBody || n <= maxBody || r.ContentLength > limit {
-		return func() {}, nil
 	}
 	c := callOf(r.Context())
 	free = func() {
 		s.memory.Release(c.reserved)
 		s.metrics.bodies.Sub(float64(c.reserved))
 		c.reserved = 0
+	}
+	if limit <= maxBody || n <= maxBody || r.ContentLength > limit {
+		return free, nil
 	}
 	return free, s.more(c, n)
 }

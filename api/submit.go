@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"strconv"
@@ -90,6 +89,10 @@ func (s *Server) submit(ctx context.Context, in *submitIn) (*submitted, error) {
 		return nil, err
 	}
 	r.IdempotencyKey, r.Fingerprint = in.Key, c.sum
+	dry := s.preview(c)
+	if b.DryRun.Value {
+		r.DryRun = dry
+	}
 	got, err := s.o.Submitter.Submit(ctx, r)
 	if errors.Is(err, store.ErrStateLost) && s.o.Store.RestoreUnwatched(ctx, in.id()) == nil {
 		got, err = s.o.Submitter.Submit(ctx, r)
@@ -103,9 +106,9 @@ func (s *Server) submit(ctx context.Context, in *submitIn) (*submitted, error) {
 	if ref := got.Reference; ref != nil {
 		out.Reference = &referenceOut{ref.Message, ref.Success, ref.Error}
 	}
-	if r.DryRun {
+	if r.DryRun != nil {
 		out.Response, out.QueueID, out.State = "Dry run: nothing was queued", "", ""
-		out.Preview = base64.StdEncoding.EncodeToString(got.Preview)
+		out.Preview = dry.String()
 		return &submitted{out}, nil
 	}
 	if in.Key != "" {

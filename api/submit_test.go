@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/mail"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -128,7 +129,7 @@ func TestSubmitFields(t *testing.T) {
 	f.call(200, "POST", "/v1/account", jo)
 	f.call(200, "POST", submitPath, `{"raw":"QUJD","retry":"code","dryRun":true}`)
 	f.call(200, "POST", submitPath, `{"to":{"address":"a@x.example"},"bcc":[{"address":"b@x.example"}],"envelope":{}}`)
-	if r := engine.asked[1]; string(r.Message.Raw) != "ABC" || r.Preset != "code" || !r.DryRun || r.Message.Envelope != nil {
+	if r := engine.asked[1]; string(r.Message.Raw) != "ABC" || r.Preset != "code" || r.DryRun == nil || r.Message.Envelope != nil {
 		t.Errorf("raw: %+v", r)
 	}
 	f.call(200, "POST", submitPath, `{"to":{"address":"a@x.example"},"attachments":[{"content":""},{"reference":"AAAC","cid":"c"}]}`)
@@ -514,6 +515,78 @@ func TestBodyMemory(t *testing.T) {
 	if w := f.send(request()); w.Code != 200 {
 		t.Errorf("afterwards: %d %s", w.Code, w.Body)
 	}
+}
+
+// So has that of the messages that are only shown, however short the request for them is.
+func TestPreviewMemory(t *testing.T) {
+	rdb := storetest.MiniredisClient(t)
+	begun, end := make(chan struct{}), make(chan struct{})
+	f := newFaceOn(t, rdb, func(o *api.Options) {
+		sender, err := smtpsend.New(smtpsend.Options{Store: o.Store, Redis: rdb, Reader: largeBox{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Submitter = someWait{sender.Queue, waiter{&submitter{}, begun, end}}
+		o.Config.MaxBodyMemory = 100 << 20
+	})
+	f.call(200, "POST", "/v1/account", strings.TrimSuffix(jo, "}")+`,"smtp":{"host":"smtp.example.com"}}`)
+	show := func(attachment string, announced int64, want int, code string) {
+		t.Helper()
+		r := f.request("POST", submitPath, `{"to":{"address":"a@x.example"},"dryRun":true,"attachments":[{"reference":"`+attachment+`"}]}`)
+		if announced > 0 {
+			r.ContentLength = announced
+		}
+		if w := f.send(r); w.Code != want || !strings.Contains(w.Body.String(), code) {
+			t.Errorf("%s: %d %.200s, want %d", attachment, w.Code, w.Body, want)
+		}
+	}
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			r := f.request("POST", submitPath, `{"to":{"address":"a@x.example"},"tag":"wait"}`)
+			r.ContentLength = 48 << 20
+			f.send(r)
+		})
+	}
+	for range 2 {
+		<-begun
+	}
+	show("100", 0, 200, "preview") // KiB
+	show("2000", 0, 503, "ServerBusy")
+	close(end)
+	wg.Wait()
+	show("2000", 0, 200, "preview")
+	show("10000", 50<<20, 413, "MessageTooLarge") // it alone is too much
+	if got := f.metric("postrider_http_body_bytes_in_use"); got != 0 {
+		t.Errorf("%v bytes are still in use", got)
+	}
+}
+
+// someWait has requests with the tag wait answered by another.
+type someWait struct {
+	*smtpsend.Queue
+	other waiter
+}
+
+func (s someWait) Submit(ctx context.Context, r smtpsend.Request) (smtpsend.Result, error) {
+	if r.Tag == "wait" {
+		return s.other.Submit(ctx, r)
+	}
+	return s.Queue.Submit(ctx, r)
+}
+
+// largeBox is a mailbox with attachments of as many KiB as their id says, and no messages.
+type largeBox struct{}
+
+func (largeBox) Original(context.Context, store.AccountID, string) (compose.Original, error) {
+	return compose.Original{}, smtpsend.ErrNoMessage
+}
+
+func (largeBox) Attachment(_ context.Context, _ store.AccountID, id string) (compose.Attachment, error) {
+	kib, err := strconv.Atoi(id)
+	return compose.Attachment{Filename: "a.bin", Size: -1, Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(strings.Repeat("x", kib<<10))), nil
+	}}, err
 }
 
 // waiter tells that it was asked, and waits before it answers.

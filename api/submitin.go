@@ -185,7 +185,7 @@ func (b submitBody) request(account store.AccountID, now time.Time, texts func(s
 	r := smtpsend.Request{
 		Account: account, Attempts: b.Attempts.Value, Preset: b.Retry.Value.Preset, Delays: b.Retry.Value.Delays, Gateway: b.Gateway.Value,
 		RequireTLS: b.RequireTLS.Value, SentMailPath: b.SentMailPath.Value, Hold: b.Hold.Value, Tag: b.Tag.Value,
-		OnUnknown: b.OnUnknown.Value, DryRun: b.DryRun.Value, Locale: b.Locale.Value, TZ: b.Timezone.Value,
+		OnUnknown: b.OnUnknown.Value, Locale: b.Locale.Value, TZ: b.Timezone.Value,
 	}
 	b.Copy.intoOwn(&r.Copy)
 	var faults []Fault

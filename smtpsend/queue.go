@@ -1,11 +1,11 @@
 package smtpsend
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/postrider/postrider/smtpsend/compose"
@@ -32,8 +32,8 @@ type Request struct {
 	Hold         bool // it waits for a release
 	Tag          string
 	Metadata     json.RawMessage
-	OnUnknown    string // OnUnknownHold (also "") or OnUnknownResend
-	DryRun       bool   // compose and check, and queue nothing
+	OnUnknown    string    // OnUnknownHold (also "") or OnUnknownResend
+	DryRun       io.Writer // not nil: compose and check, write the message there, and queue nothing
 
 	Locale, TZ string // of the line above a quoted text; "": the account's
 
@@ -78,7 +78,6 @@ type Result struct {
 	SendAt    time.Time             `json:"sendAt,omitzero"`
 	Reference *ReferenceResult      `json:"reference,omitempty"`
 	Hit       bool                  `json:"-"` // it was queued by an earlier request with this key
-	Preview   []byte                `json:"-"` // the message, with DryRun
 }
 
 // ReferenceResult says whether the message that is answered was found.
@@ -116,7 +115,7 @@ func (q *Queue) Submit(ctx context.Context, r Request) (Result, error) {
 		return Result{}, err
 	}
 	var idem *store.Idempotency
-	if r.IdempotencyKey != "" && !r.DryRun {
+	if r.IdempotencyKey != "" && r.DryRun == nil {
 		idem = &store.Idempotency{Key: r.IdempotencyKey, Hash: r.Fingerprint}
 		used, err := q.store.UsedKey(ctx, r.Account, *idem)
 		if err != nil || used.Hit {
@@ -170,10 +169,8 @@ func (q *Queue) Submit(ctx context.Context, r Request) (Result, error) {
 		return Result{}, fmt.Errorf("%d of %d bytes: %w", c.Size, most, ErrTooLarge)
 	}
 	out.MessageID = c.MessageID
-	if r.DryRun {
-		var b bytes.Buffer
-		_, err := c.WriteTo(&b)
-		out.Preview = b.Bytes()
+	if r.DryRun != nil {
+		_, err := c.WriteTo(r.DryRun)
 		return out, err
 	}
 	row.MessageID, row.Subject, row.From, row.To, row.Pending = c.MessageID, c.Subject, c.Envelope.From, c.Envelope.To, c.Envelope.To

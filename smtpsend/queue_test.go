@@ -70,10 +70,11 @@ func TestSubmit_dry_run(t *testing.T) {
 	h := queue(t)
 	r := request("ada", "bob@example.net")
 	r.Message.MessageID = "<1@example.com>"
-	r.DryRun = true
+	var preview bytes.Buffer
+	r.DryRun = &preview
 	dry, err := h.Queue.Submit(t.Context(), r)
-	if err != nil || !bytes.Contains(dry.Preview, []byte("Good day.")) || !bytes.Contains(dry.Preview, []byte("From: Sales <ada@example.com>")) {
-		t.Fatalf("%s, %v", dry.Preview, err)
+	if err != nil || !bytes.Contains(preview.Bytes(), []byte("Good day.")) || !bytes.Contains(preview.Bytes(), []byte("From: Sales <ada@example.com>")) {
+		t.Fatalf("%s, %v", preview.Bytes(), err)
 	}
 	if _, err := h.store.Submission(t.Context(), dry.QueueID); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("%v", err)
