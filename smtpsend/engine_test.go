@@ -294,6 +294,27 @@ func TestSend_own_limit(t *testing.T) {
 	}, slowly)
 }
 
+// A pause of a tenth of a second between two messages is no pause of a second.
+func TestSend_own_pace(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		ms := 100
+		h.account("ada", func(a *store.Account) { a.SendLimits.MinInterval = &ms })
+		for range 20 {
+			h.submit(request("ada", "bob@example.net"))
+		}
+		time.Sleep(4 * time.Second)
+		got := h.sink.taken()
+		if len(got) != 20 {
+			t.Errorf("%d sent", len(got))
+		}
+		for i := 1; i < len(got); i++ {
+			if d := got[i].at.Sub(got[i-1].at); d < 99*time.Millisecond { // Redis' clock cuts what ours rounds
+				t.Errorf("message %d after %v", i, d)
+			}
+		}
+	}, func(o *smtpsend.Options) { o.Config.TaskCheck = 50 * time.Millisecond })
+}
+
 // What was queued while nothing could be sent has no tasks of its own any more: an account
 // that wakes uses its slots all the same.
 func TestSend_wakes_into_all_slots(t *testing.T) {

@@ -155,7 +155,10 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		return cmp.Or(r.resultOf(ctx, id), error(&carrier.Later{Due: soon(c.Until), Text: "not due yet"}))
 	case store.ClaimGone:
 		return r.resultOf(ctx, id)
-	case store.ClaimPaced, store.ClaimAsleep, store.ClaimLimit:
+	case store.ClaimPaced:
+		r.alarms.Set(string(r.account), time.Now().Add(c.Until.Sub(c.Now)))
+		return nil
+	case store.ClaimAsleep, store.ClaimLimit:
 		r.alarms.Set(string(r.account), soon(c.Until))
 		switch {
 		case c.Reason != store.HeldSendLimit && c.Reason != store.HeldAuthentication:

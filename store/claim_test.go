@@ -90,7 +90,11 @@ func TestClaim_says_why_not(t *testing.T) {
 			slow := func(c *store.Claim) { c.Limits.MinInterval = 10 * time.Second }
 			f.answer(store.ClaimOK, 0, f.claim(slow))
 			f.pass(4 * time.Second)
-			f.answer(store.ClaimPaced, 6*time.Second, f.claim(slow))
+			c := f.claim(slow)
+			f.answer(store.ClaimPaced, 6*time.Second, c)
+			if wait := c.Until.Sub(c.Now); wait != 6*time.Second {
+				t.Errorf("to be waited for %v", wait)
+			}
 			if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) > 0 {
 				t.Error(due, err)
 			}

@@ -65,7 +65,7 @@ const (
 type Claimed struct {
 	Answer     ClaimAnswer
 	Submission Submission // with ClaimOK
-	Now        time.Time  // with ClaimOK, by Redis' clock: what next attempts are counted from
+	Now        time.Time  // with ClaimOK and ClaimPaced, by Redis' clock: what next attempts are counted from
 	Probe      bool       // with ClaimOK: the spool was asleep, and its further fate is this one's
 	Next       time.Time  // with ClaimOK: when the next one is due; zero = there is none
 	Until      time.Time
@@ -115,8 +115,10 @@ func (s *Store) ClaimSubmission(ctx context.Context, c Claim) (Claimed, error) {
 		return Claimed{}, fmt.Errorf("script submission_claim.lua answered %s and %d words: %w", w[0], len(w), err)
 	}
 	switch out.Answer {
-	case ClaimNone, ClaimNotDue, ClaimPaced:
+	case ClaimNone, ClaimNotDue:
 		out.Until = milli(w[1])
+	case ClaimPaced:
+		out.Until, out.Now = milli(w[1]), milli(w[2]).UTC()
 	case ClaimAsleep:
 		out.Until, out.Reason = milli(w[1]), w[2]
 	case ClaimLimit:

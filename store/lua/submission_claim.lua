@@ -9,7 +9,7 @@
 --   {"NONE", due time of the next one or ""}   nothing is due
 --   {"NOTDUE", when}                           the one asked for
 --   {"GONE"}                                   it does not wait, or the account is not there
---   {"PAUSED"} {"ASLEEP", until, why; "" while its probe is on its way} {"BUSY"} {"PACED", until}
+--   {"PAUSED"} {"ASLEEP", until, why; "" while its probe is on its way} {"BUSY"} {"PACED", until, now}
 --   {"LIMIT", until, n, n limits that are reached}
 -- A limit is seven words: approaching or exceeded, name, unit, volume, limit, window's start and end.
 -- With all but OK nothing was changed, but when to look again.
@@ -81,7 +81,7 @@ local interval = tonumber(ARGV[7])
 local pace = interval > 0 and (tonumber(redis.call('HGET', table_, 'last') or '0') or 0) + interval or 0
 if pace > now then
   wait(pace)
-  return {'PACED', int(pace)}
+  return {'PACED', int(pace), int(now)}
 end
 
 -- Limits are counted in buckets of a minute (60 of them) and of an hour (24): m and h hold
