@@ -1,6 +1,7 @@
 package smtpsend_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -391,6 +392,51 @@ func TestSend_gateway_in_trouble(t *testing.T) {
 					if row.State != tt.state || row.Reason != tt.reason || row.Attempt != 1 || row.NextAttempt.Sub(row.Last.At) < tt.least {
 						t.Errorf("by the gateway: %s %s, attempt %d at %v, next %v", row.State, row.Reason, row.Attempt, row.Last.At, row.NextAttempt)
 					}
+				}
+			})
+		})
+	}
+}
+
+// Settings of their own that cannot work are no fault of the host: whose are right is served
+// at once.
+func TestSend_wrong_settings_of_others(t *testing.T) {
+	for name, tt := range map[string]struct {
+		wrong func(*store.Account)
+		err   error
+	}{
+		"pins": {
+			func(a *store.Account) { a.SMTP.TLS.Pin = []string{"AAAA"} },
+			&transport.Error{Phase: transport.PhaseTLS, Kind: transport.KindTLS, Err: errors.New("pin does not fit")},
+		},
+		"EHLO names": {
+			func(a *store.Account) { a.SMTPEHLOName = "localhost" },
+			&transport.Error{Phase: transport.PhaseHello, Code: 550, Line: "550 5.7.1 you are not", Kind: transport.KindProtocol},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, h *house) {
+				h.sink.set(func(x *tx) error {
+					if len(x.server.TLS.Pin) > 0 || x.server.EHLOName != "" {
+						return tt.err
+					}
+					return nil
+				})
+				for _, id := range []store.AccountID{"b1", "b2", "b3", "b4"} {
+					h.account(id, tt.wrong)
+					for range 4 {
+						h.submit(request(id, "bob@example.net"))
+					}
+				}
+				time.Sleep(50 * time.Second)
+				if tried := len(h.sink.tried()); tried < 12 {
+					t.Errorf("%d tried", tried)
+				}
+				h.account("ada")
+				id := h.submit(request("ada", "bob@example.net"))
+				time.Sleep(3 * time.Second)
+				if row := h.row(id); row.State != store.SubmissionSent {
+					t.Errorf("%s", row.State)
 				}
 			})
 		})

@@ -315,7 +315,9 @@ func (r *run) note(ctx context.Context, w way, row store.Submission, s *step, re
 	if failed && e.Kind == transport.KindLocal {
 		return
 	}
-	r.hosts.report(w.host, r.account, s.sleep == SleepServer)
+	if !failed || !ownSettings(e, last, r.record.SMTPEHLOName) {
+		r.hosts.report(w.host, r.account, failed && last.Scope == string(ScopeServer))
+	}
 	if last.Hint == HintConnections && s.own() {
 		r.hosts.tooMany(r.account, time.Now())
 	}
@@ -330,6 +332,12 @@ func (r *run) note(ctx context.Context, w way, row store.Submission, s *step, re
 			r.log.DebugContext(ctx, "use of a gateway not noted", "gateway", row.Gateway, "err", uerr)
 		}
 	}
+}
+
+// ownSettings says whether an attempt failed by what an account has for itself, its trust or
+// its EHLO name: that says nothing of the server, good or bad.
+func ownSettings(e *transport.Error, last store.Outcome, ehloName string) bool {
+	return last.Hint == HintTLS || ehloName != "" && e.Phase == transport.PhaseHello && e.Code/100 == 5
 }
 
 // logAttempt is the one line of an attempt.
