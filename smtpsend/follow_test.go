@@ -127,7 +127,7 @@ func TestSend_late_and_followed(t *testing.T) {
 					r := answer("bob@example.net", "cem@example.net")
 					r.Preset = "mta" // the next attempt is far away
 					id := h.submit(r)
-					time.Sleep(time.Minute)
+					time.Sleep(20 * time.Second)
 					row := h.row(id)
 					if row.CopyState != smtpsend.AfterDone || row.FlagState != smtpsend.AfterDone || box.count() != 1 || len(box.flagged()) != 1 {
 						t.Errorf("%s, copy %q, flag %q, %d in Sent, %v", row.State, row.CopyState, row.FlagState, box.count(), box.flagged())

@@ -64,7 +64,7 @@ func (h *house) pile(of store.SubmissionID, n, tasks int) {
 // the message of another account waiting for no longer than it takes to look at those tasks:
 // a few commands each, and no worker waits.
 func TestSend_beside_ten_thousand_of_a_neighbour(t *testing.T) {
-	const tasks, workers = 1000, 20
+	const tasks, workers = 500, 20
 	release := make(chan struct{})
 	taken := make(chan time.Time, 1)
 	k := &sink{}
