@@ -187,6 +187,24 @@ func TestCopy_learns(t *testing.T) {
 	})
 }
 
+// What is in Sent under an id that the caller gave says nothing about the server.
+func TestCopy_learns_nothing_of_the_callers_id(t *testing.T) {
+	withMailbox(t, "mail.example.com", func(t *testing.T, h *house, box *mailbox) {
+		box.put("Message-ID: <mine@example.com>\r\n")
+		r := request("ada", "bob@example.net")
+		r.Message.MessageID = "<mine@example.com>"
+		for range 3 {
+			h.submit(r)
+			time.Sleep(10 * time.Second)
+		}
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(40 * time.Second)
+		if row := h.row(id); row.CopyState != smtpsend.AfterDone || box.count() != 2 {
+			t.Errorf("%q, %d in Sent", row.CopyState, box.count())
+		}
+	})
+}
+
 // A copy that cannot be made is tried for a while, shows on the row, and changes nothing
 // about the message.
 func TestCopy_fails(t *testing.T) {

@@ -39,9 +39,10 @@ func learnt(h store.CopyHabit, result string, now time.Time) bool {
 	return h.Result == result && h.Count >= habitFrom && now.Sub(h.At) < habitFor
 }
 
-// learn notes what was seen with an account's own server.
+// learn notes what was seen with an account's own server. What is found under a Message-ID
+// of the caller's may be another message.
 func (h *handler) learn(ctx context.Context, row store.Submission, old store.CopyHabit, result string) {
-	if row.Gateway != "" || result != AfterFound && result != AfterDone {
+	if row.Gateway != "" || result != AfterDone && (result != AfterFound || !row.OwnID) {
 		return
 	}
 	now := time.Now().UTC()
