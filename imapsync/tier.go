@@ -41,6 +41,8 @@ const (
 	maxRepeats  = 500              // known messages repeated by CHANGEDSINCE before the folder is opened again
 	ignoredMost = 5000             // of them, in the answer to the first question: CHANGEDSINCE is ignored
 	frozenEvery = 10 * time.Minute // between looks whether a pushed flag is one that CHANGEDSINCE hides
+
+	forNothingEvery = time.Hour // likewise, where nothing was pushed
 )
 
 // below finds out what changed below before, the cursor as it was before the step: what
@@ -144,10 +146,18 @@ func (s *step) changedSince(ctx context.Context, before uint32) (whole bool, err
 		s.w.distrust(latchCondstore, "CHANGEDSINCE brings messages that did not change")
 	case !s.fresh && same > maxRepeats:
 		s.w.reopen = true
-	case !s.fresh && len(s.hints.Flags) > 0 && differ == 0:
+	case !s.fresh && len(s.hints.Flags) > 0 && differ == 0, s.fresh && len(got.Flags) == 0 && s.forNothing(before):
 		return true, s.frozen(ctx, before)
 	}
 	return true, nil
+}
+
+// forNothing says whether HIGHESTMODSEQ moved since the last look although nothing came
+// nor went: then something changed that CHANGEDSINCE ought to bring, unless the number is
+// that of all folders.
+func (s *step) forNothing(before uint32) bool {
+	m := &s.d.meta
+	return time.Since(s.f.frozenAt) >= forNothingEvery && s.sel.ModSeq > m.ModSeq && len(s.claim) == 0 && m.UIDNext == before && int(s.w.sess.Exists()) == s.d.known()+m.Skew
 }
 
 func hasCode(err error, code string) bool {
@@ -201,8 +211,8 @@ func (s *step) askUnknown(ctx context.Context, got []FlagsOf) error {
 	return nil
 }
 
-// frozen looks at the newest messages after a push that CHANGEDSINCE knew nothing of. A
-// difference there is one that it hides.
+// frozen looks at the newest messages after a push, or a HIGHESTMODSEQ, that CHANGEDSINCE
+// knew nothing of. A difference there is one that it hides.
 func (s *step) frozen(ctx context.Context, before uint32) error {
 	now := time.Now()
 	if now.Sub(s.f.frozenAt) < frozenEvery {

@@ -236,6 +236,23 @@ func TestTiers_refused_CHANGEDSINCE_steps_down(t *testing.T) {
 	})
 }
 
+// HIGHESTMODSEQ says that something changed, and CHANGEDSINCE does not say what.
+func TestTiers_MODSEQ_that_moves_for_nothing_is_looked_into(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.old("Archive", 30)
+		d.started()
+		d.pass(time.Minute)
+		d.srv.act(func() { d.srv.lie = func(Delta) (Delta, error) { return Delta{Complete: true}, nil } })
+		d.away(func() {
+			d.srv.modseq++
+			m := d.srv.folders["Archive"].msgs[9]
+			m.flags, m.modseq = []string{`\Seen`}, d.srv.modseq
+		})
+		d.expect(`messageUpdated Archive \Seen`)
+		d.same("latches", []string{"CONDSTORE once: flags change and HIGHESTMODSEQ does not tell"}, d.latches())
+	})
+}
+
 func TestTiers_another_server_is_tried_again(t *testing.T) {
 	bubble(t, true, func(d *den) {
 		d.old("INBOX", 5)
@@ -246,7 +263,7 @@ func TestTiers_another_server_is_tried_again(t *testing.T) {
 		d.srv.lie = nil
 		d.away(func() { d.srv.version = "2"; d.srv.modseq++ })
 		d.same("latches", nil, d.latches())
-		d.same("questions", []string{"INBOX CHANGEDSINCE"}, d.srv.asked())
+		d.same("questions", []string{"INBOX CHANGEDSINCE", "INBOX FETCH 1:5 FLAGS"}, d.srv.asked())
 	})
 }
 
