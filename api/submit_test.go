@@ -193,6 +193,8 @@ func TestSubmitRefusals(t *testing.T) {
 		{"notify", `{` + to + `,"dsn":{"notify":"always"}}`, 400, "ValidationFailed", "body.dsn.notify[0]", "never"},
 		{"metadata", `{` + to + `,"metadata":{"x":"` + strings.Repeat("y", 2048) + `"}}`, 400, "ValidationFailed", "body.metadata", "2048"},
 		{"tag", `{` + to + `,"tag":"` + strings.Repeat("y", 129) + `"}`, 400, "ValidationFailed", "body.tag", "128"},
+		{"id of a message", `{` + to + `,"reference":{"message":"` + strings.Repeat("A", 1025) + `","ignoreMissing":true}}`, 400, "ValidationFailed", "body.reference.message", "1024"},
+		{"Message-ID of a message", `{` + to + `,"reference":{"message":"AAAA","messageId":"` + strings.Repeat("A", 1025) + `"}}`, 400, "ValidationFailed", "body.reference.messageId", "1024"},
 		{"locale", `{` + to + `,"locale":"??"}`, 400, "ValidationFailed", "body.locale", "pt-BR"},
 		{"unknown field", `{` + to + `,"subjekt":"x"}`, 400, "ValidationFailed", "body.subjekt", "did you mean subject?"},
 		{"unknown field within", `{"to":{"address":"a@x.example","adress":"b"}}`, 400, "ValidationFailed", "body.to.adress", "did you mean address?"},

@@ -91,12 +91,12 @@ type envelopeIn struct {
 }
 
 type submissionReference struct {
-	Message            string      `json:"message" doc:"our id of the message"`
+	Message            string      `json:"message" maxLength:"1024" doc:"our id of the message"`
 	Action             Opt[string] `json:"action,omitempty" enum:"reply,reply-all,forward" doc:"default reply"`
 	Inline             Opt[bool]   `json:"inline,omitempty" doc:"quote it"`
 	ForwardAttachments Opt[bool]   `json:"forwardAttachments,omitempty" doc:"when forwarding: its attachments go along"`
 	IgnoreMissing      Opt[bool]   `json:"ignoreMissing,omitempty" doc:"send without it, where it is not there"`
-	MessageID          Opt[string] `json:"messageId,omitempty" doc:"Message-ID that it must have"`
+	MessageID          Opt[string] `json:"messageId,omitempty" maxLength:"1024" doc:"Message-ID that it must have"`
 }
 
 type dsnIn struct {

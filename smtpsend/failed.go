@@ -144,7 +144,7 @@ func (s *step) unknown(accepted, open []string) {
 func (s *step) fail(reason string, gone []string) {
 	last := s.last()
 	for _, to := range gone {
-		why := store.Refusal{Recipient: to, Response: last.Response, Code: last.ResponseCode}
+		why := store.Refusal{Recipient: to, Response: brief(last.Response), Code: last.ResponseCode}
 		if i := slices.IndexFunc(s.row.Deferred, func(r store.Refusal) bool { return r.Recipient == to && r.Code != 0 }); i >= 0 && reason != reasonRefused {
 			why = s.row.Deferred[i]
 		}

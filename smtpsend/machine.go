@@ -3,6 +3,7 @@ package smtpsend
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/events"
@@ -80,7 +81,18 @@ func (s *step) settle(p Profile, a answered) (open []string) {
 }
 
 func refusal(r transport.Refusal) store.Refusal {
-	return store.Refusal{Recipient: r.Recipient, Response: r.Response, Code: r.Code, Enhanced: r.Enhanced}
+	return store.Refusal{Recipient: r.Recipient, Response: brief(r.Response), Code: r.Code, Enhanced: r.Enhanced}
+}
+
+// maxResponse is how many octets of a reply are kept for one recipient of up to 500.
+const maxResponse = 250
+
+// brief is as much of a reply, in whole characters.
+func brief(response string) string {
+	if len(response) > maxResponse {
+		response = strings.ToValidUTF8(response[:maxResponse], "")
+	}
+	return response
 }
 
 // spoolFor puts the spool to sleep where one of the refusals asks for it, and answers that one.

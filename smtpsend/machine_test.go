@@ -328,6 +328,24 @@ func TestMachine_late_truth(t *testing.T) {
 	}
 }
 
+// What servers say of 500 recipients stays small, and whole characters.
+func TestMachine_keeps_little_of_replies(t *testing.T) {
+	long := "550 " + strings.Repeat("é", 498)
+	m, row := at(noon), claimed(queued())
+	refused := []transport.Refusal{{Recipient: row.To[0], Code: 550, Response: long}, {Recipient: row.To[1], Code: 450, Response: long}}
+	sent := m.sent(row, profile(), transport.Receipt{Accepted: row.To[2:], Refused: refused}).row
+	failed := m.failed(row, profile(), &transport.Error{Phase: transport.PhaseMail, Code: 550, Line: long, Kind: transport.KindMessage}).row
+	kept := slices.Concat(sent.Rejected, sent.Deferred, failed.Rejected)
+	if len(kept) != 2+len(row.To) {
+		t.Fatalf("%d are kept", len(kept))
+	}
+	for _, r := range kept {
+		if r.Response != "550 "+strings.Repeat("é", 123) {
+			t.Errorf("%s: %q", r.Recipient, r.Response)
+		}
+	}
+}
+
 // What is given up twice for one reason, without an attempt in between, is told of twice.
 func TestMachine_expires_again(t *testing.T) {
 	first := at(noon).expire(queued())

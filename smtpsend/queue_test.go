@@ -150,6 +150,11 @@ func TestSubmit_reference_is_missing(t *testing.T) {
 	if err != nil || res.Reference == nil || res.Reference.Success || res.Reference.Error == "" {
 		t.Errorf("%+v, %v", res.Reference, err)
 	}
+	long := r
+	long.Reference = &smtpsend.Reference{Message: strings.Repeat("A", 1025), Action: compose.Reply, IgnoreMissing: true}
+	if _, err := h.Queue.Submit(t.Context(), long); !errors.Is(err, smtpsend.ErrNoReference) { // it would stand in the row
+		t.Errorf("%v", err)
+	}
 	box.fail(errors.New("server is away"))
 	if _, err := h.Queue.Submit(t.Context(), r); !errors.Is(err, smtpsend.ErrMailbox) {
 		t.Errorf("%v", err)

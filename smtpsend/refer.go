@@ -24,9 +24,15 @@ func (noReader) Attachment(context.Context, store.AccountID, string) (compose.At
 	return compose.Attachment{}, errNoReader
 }
 
+// maxReference is how many octets the id of a message may have: it is kept in the row.
+const maxReference = 1024
+
 // refer reads the message that is answered or forwarded, and makes the answer to it.
 func (q *Queue) refer(ctx context.Context, r Request, a store.Account, set store.Settings, msg *compose.Message, row *store.Submission) (*ReferenceResult, error) {
 	ref := *r.Reference
+	if len(ref.Message) > maxReference {
+		return nil, fmt.Errorf("an id of %d octets: %w", len(ref.Message), ErrNoReference)
+	}
 	out := &ReferenceResult{Message: ref.Message}
 	row.Reference = &store.Reference{Message: ref.Message, Action: string(ref.Action)}
 	orig, err := q.reader.Original(ctx, r.Account, ref.Message)

@@ -65,7 +65,7 @@ type Options struct {
 type Composed struct {
 	MessageID string // <left@right>
 	OwnID     bool   // MessageID was made here, so that no other message has it
-	Subject   string // decoded, on one line
+	Subject   string // decoded, on one line, at most 998 characters of it
 	Date      time.Time
 	Envelope  Envelope // addresses checked, domains as A-labels, without duplicates
 	Size      int64    // octets that WriteTo writes; -1 = an attachment does not tell

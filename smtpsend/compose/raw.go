@@ -233,7 +233,7 @@ func (c *composer) takeOver(there message.Header) {
 			}
 		}
 	}
-	c.out.Subject = message.Words(there.First("subject"), nil)
+	c.out.Subject = shorten(message.Words(there.First("subject"), nil), maxSubject)
 	c.out.Date = m.Date
 	if t, ok := message.Date(there.First("date")); ok {
 		c.out.Date = t
@@ -253,6 +253,16 @@ func (c *composer) takeOver(there message.Header) {
 	if len(there["references"]) > 0 {
 		m.References = nil
 	}
+}
+
+// shorten gives at most so many characters of s.
+func shorten(s string, most int) string {
+	for i := range s {
+		if most--; most < 0 {
+			return s[:i]
+		}
+	}
+	return s
 }
 
 // rawPieces puts what is missing in front of what is kept.

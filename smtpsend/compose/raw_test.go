@@ -103,6 +103,11 @@ func TestRaw(t *testing.T) {
 	if c.Subject != "ä" || c.Date.UTC().Hour() != 12 {
 		t.Errorf("%+v", c)
 	}
+	// It stands in the row and in every event.
+	c, got := composed(t, raw("From: a@b\nTo: c@d\nSubject: é\n"+strings.Repeat(" "+strings.Repeat("y", 900)+"\n", 250)+"\n"), options())
+	if n := len([]rune(c.Subject)); n != 998 || !strings.HasPrefix(c.Subject, "é y") || strings.Count(got, "y") < 250*900 {
+		t.Errorf("a subject of %d characters", n)
+	}
 }
 
 func TestRawRefused(t *testing.T) {
