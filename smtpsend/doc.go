@@ -24,10 +24,11 @@
 // # One account's trouble
 //
 // The spool of an account is what it has due; its slots bound its transactions in all
-// processes. A task that finds no slot ends, and who has a slot drains the spool. A
-// failure of the account or its server puts the spool to sleep, and one submission is
-// let through to probe when it wakes; what goes by a gateway in trouble waits alone. Of a
-// host that fails for everybody one account is let through every 30 s, in each process.
+// processes, and a tenth of the workers those in this one. A task that finds no slot ends,
+// and who has a slot drains the spool. A failure of the account or its server puts the
+// spool to sleep, and one submission is let through to probe when it wakes; what goes by a
+// gateway in trouble waits alone. Of a host that fails for everybody one account is let
+// through every 30 s, in each process.
 //
 // # Goroutines
 //

@@ -130,6 +130,11 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		}
 		return err
 	}
+	if !r.server.share.take(r.account) { // like a slot: who has one goes on; those who only look may all find nothing
+		r.alarms.Set(string(r.account), soon(time.Time{}))
+		return nil
+	}
+	defer r.server.share.give(r.account)
 	slots, limits, host := r.pace(r.record)
 	if r.byGateway(ctx, id, host) {
 		host = ""

@@ -152,6 +152,36 @@ func TestSweeper_beside_a_transaction_that_hangs(t *testing.T) {
 	})
 }
 
+// An account with many connections to a server that hangs leaves workers to the others, and goes
+// on with all its mail when the server does.
+func TestSend_one_account_takes_no_others_workers(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		hang := make(chan struct{})
+		h.sink.set(func(x *tx) error {
+			if x.env.From == "bad@example.com" {
+				<-hang
+			}
+			return nil
+		})
+		h.account("bad", func(a *store.Account) { a.SendLimits.MaxConnections = new(100) })
+		h.account("ada")
+		for range 50 {
+			h.submit(request("bad", "bob@example.net"))
+		}
+		time.Sleep(10 * time.Second)
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(10 * time.Second)
+		if row := h.row(id); row.State != store.SubmissionSent || len(h.sink.tried()) != 1+4 {
+			t.Errorf("%s, %d transactions", row.State, len(h.sink.tried()))
+		}
+		close(hang)
+		time.Sleep(10 * time.Second)
+		if got := len(h.sink.taken()); got != 51 {
+			t.Errorf("%d sent", got)
+		}
+	}, func(o *smtpsend.Options) { o.Config.Concurrency = 40 })
+}
+
 // Where there is no connection to be had, nothing was tried: it costs no attempt.
 func TestSend_no_connection_free(t *testing.T) {
 	bubble(t, func(t *testing.T, h *house) {

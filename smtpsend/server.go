@@ -25,6 +25,7 @@ var errShutdown = errors.New("shutting down")
 type Server struct {
 	core     *core
 	handler  *handler
+	share    *share
 	asynq    *asynq.Server
 	draining atomic.Bool
 	work     context.Context // of transactions
@@ -34,7 +35,7 @@ type Server struct {
 }
 
 func newServer(c *core, rdb redis.UniversalClient) *Server {
-	s := &Server{core: c}
+	s := &Server{core: c, share: newShare(c.cfg.Concurrency)}
 	s.work, s.cut = context.WithCancelCause(context.Background())
 	s.base, s.end = context.WithCancel(context.Background())
 	s.handler = &handler{core: c, server: s}
