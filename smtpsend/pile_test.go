@@ -152,6 +152,45 @@ func TestSweeper_beside_a_transaction_that_hangs(t *testing.T) {
 	})
 }
 
+// A hundred accounts of a shard that have more to send and whose slots hang do not keep the
+// sweeper from another one, whose task is lost.
+func TestSweeper_behind_a_hundred(t *testing.T) {
+	bubble(t, func(t *testing.T, h *house) {
+		hang := make(chan struct{})
+		defer close(hang)
+		h.sink.set(func(x *tx) error {
+			if x.env.From != "ada@example.com" {
+				<-hang
+			}
+			return nil
+		})
+		for i, n := 0, 0; n < 100; i++ {
+			id := store.AccountID(fmt.Sprintf("bad%d", i))
+			if store.Shard(id) != store.Shard("ada") {
+				continue
+			}
+			n++
+			h.account(id, func(a *store.Account) { a.SendLimits.MaxConnections = new(1) })
+			h.submit(request(id, "bob@example.net"))
+			h.submit(request(id, "bob@example.net")) // it waits for the slot
+		}
+		time.Sleep(5 * time.Second) // they wait longer
+		h.account("ada")
+		if _, err := h.store.PauseAccount(t.Context(), "ada", "api"); err != nil {
+			t.Fatal(err)
+		}
+		id := h.submit(request("ada", "bob@example.net"))
+		time.Sleep(2 * time.Second) // its task ends
+		if _, err := h.store.ResumeAccount(t.Context(), "ada", "api"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(40 * time.Second)
+		if row := h.row(id); row.State != store.SubmissionSent {
+			t.Errorf("%s", row.State)
+		}
+	})
+}
+
 // An account with many connections to a server that hangs leaves workers to the others, and goes
 // on with all its mail when the server does.
 func TestSend_one_account_takes_no_others_workers(t *testing.T) {

@@ -20,8 +20,9 @@ const (
 // died, unknown outcomes that nobody looks into, copies that nobody makes. Every process runs one; all it does may
 // be done twice.
 type Sweeper struct {
-	core  *core
-	later int // how many scheduled submissions of a shard were looked at: Run's
+	core   *core
+	later  int // how many scheduled submissions of a shard were looked at: Run's
+	behind int // how many due accounts of a shard: Run's
 }
 
 // Run sweeps until ctx ends.
@@ -116,9 +117,20 @@ func (s *Sweeper) recover(ctx context.Context, rows []store.Submission) error {
 
 // carry gives accounts a task that have something due and nobody who sends it.
 func (s *Sweeper) carry(ctx context.Context) error {
-	spools, err := s.core.store.DueSpools(ctx, sweepMost)
+	spools, err := s.core.store.DueSpools(ctx, 0, sweepMost)
 	if err != nil {
 		return err
+	}
+	if len(spools) >= sweepMost { // the first may be such as cannot be helped: a page of those behind them
+		s.behind += sweepMost
+		more, err := s.core.store.DueSpools(ctx, s.behind, sweepMost)
+		if err != nil {
+			return err
+		}
+		if len(more) == 0 {
+			s.behind = 0
+		}
+		spools = append(spools, more...)
 	}
 	now, err := s.core.store.Now(ctx)
 	if err != nil {

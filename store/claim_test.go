@@ -25,11 +25,11 @@ func TestClaim_says_why_not(t *testing.T) {
 			m := f.accept(func(m *store.Submission) { m.SendAt = f.now.Add(time.Hour) })
 			f.answer(store.ClaimNone, time.Hour, f.claim())
 			f.answer(store.ClaimNotDue, time.Hour, f.claim(func(c *store.Claim) { c.ID = m.ID }))
-			if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) > 0 {
+			if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) > 0 {
 				t.Error(due, err)
 			}
 			f.pass(time.Hour)
-			if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) != 1 || !due[0].Since.Equal(f.now) {
+			if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) != 1 || !due[0].Since.Equal(f.now) {
 				t.Error(due, err)
 			}
 			c := f.claim()
@@ -65,7 +65,7 @@ func TestClaim_says_why_not(t *testing.T) {
 				t.Errorf("next %v, then %v", first.Next, second.Next)
 			}
 			f.answer(store.ClaimBusy, 0, f.claim())
-			if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) != 1 || due[0].Active != 2 {
+			if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) != 1 || due[0].Active != 2 {
 				t.Error(due, err)
 			}
 			f.move(first.Submission, store.SubmissionSent, store.MoveOps{})
@@ -80,7 +80,7 @@ func TestClaim_says_why_not(t *testing.T) {
 				t.Fatal(err)
 			}
 			f.answer(store.ClaimPaused, 0, f.claim())
-			if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) > 0 {
+			if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) > 0 {
 				t.Error(due, err)
 			}
 		},
@@ -95,7 +95,7 @@ func TestClaim_says_why_not(t *testing.T) {
 			if wait := c.Until.Sub(c.Now); wait != 6*time.Second {
 				t.Errorf("to be waited for %v", wait)
 			}
-			if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) > 0 {
+			if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) > 0 {
 				t.Error(due, err)
 			}
 			f.pass(6 * time.Second)
@@ -116,11 +116,11 @@ func TestClaim_says_why_not(t *testing.T) {
 			if err != nil || c.Reason != "server" || sp.Sleep.Reason != "server" || sp.Sleep.Level != 3 || sp.Active != 0 {
 				t.Errorf("%+v, %+v, %v", c, sp, err)
 			}
-			if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) > 0 {
+			if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) > 0 {
 				t.Error(due, err)
 			}
 			f.pass(time.Minute)
-			if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) != 1 {
+			if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) != 1 {
 				t.Error(due, err)
 			}
 			probe := f.claim()
@@ -171,7 +171,7 @@ func TestClaim_says_why_not(t *testing.T) {
 			if _, err := f.UpdateAccount(t.Context(), f.a.ID, 0, func(a *store.Account) error { a.SMTP = &store.Server{Host: "new"}; return nil }); err != nil {
 				t.Fatal(err)
 			}
-			if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) != 1 {
+			if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) != 1 {
 				t.Error(due, err)
 			}
 			f.answer(store.ClaimOK, 0, f.claim())
@@ -219,11 +219,11 @@ func TestClaim_daily_limit(t *testing.T) {
 	if diff := cmp.Diff([]string{"false 9 of 10", "true 10 of 10"}, told); diff != "" {
 		t.Error(diff)
 	}
-	if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) > 0 {
+	if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) > 0 {
 		t.Error(due, err)
 	}
 	f.pass(first.Truncate(time.Hour).Add(24 * time.Hour).Sub(f.now))
-	if due, err := f.DueSpools(t.Context(), 10); err != nil || len(due) != 1 {
+	if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) != 1 {
 		t.Error(due, err)
 	}
 	f.answer(store.ClaimOK, 0, f.claim(daily))

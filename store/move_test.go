@@ -603,7 +603,7 @@ func TestSubmission_books_agree(t *testing.T) {
 		if err != nil || sp.Active != active || sp.Rows != waiting || sp.Bytes != int64(waiting)*7 {
 			rt.Errorf("%+v, %v; want %d active, %d waiting", sp, err, active, waiting)
 		}
-		spools, err := f.DueSpools(ctx, 10)
+		spools, err := f.DueSpools(ctx, 0, 10)
 		if asleep := sp.Sleep.Until.After(f.now); err != nil || (len(spools) == 1) != (due && !asleep) {
 			rt.Errorf("due %v, asleep %v: %+v, %v", due, asleep, spools, err)
 		}

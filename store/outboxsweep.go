@@ -16,11 +16,11 @@ type DueSpool struct {
 	Active  int // slots that are taken
 }
 
-// DueSpools are the accounts with due submissions: at most limit a shard, those that wait
-// longest.
-func (s *Store) DueSpools(ctx context.Context, limit int) ([]DueSpool, error) {
+// DueSpools are the accounts with due submissions, those that wait longest first: of each
+// shard at most limit behind the first offset.
+func (s *Store) DueSpools(ctx context.Context, offset, limit int) ([]DueSpool, error) {
 	var out []DueSpool
-	err := s.overdue(ctx, "work", limit, func(z redis.Z) {
+	err := s.overdue(ctx, "work", offset, limit, func(z redis.Z) {
 		out = append(out, DueSpool{Account: AccountID(z.Member.(string)), Since: time.UnixMilli(int64(z.Score)).UTC()})
 	})
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *Store) UnsettledSubmissions(ctx context.Context, limit int) ([]Submissi
 // shard. They are not answered again for as long.
 func (s *Store) AfterSubmissions(ctx context.Context, limit int) ([]Submission, error) {
 	var ids []string
-	err := s.overdue(ctx, "after", limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) })
+	err := s.overdue(ctx, "after", 0, limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) })
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
@@ -75,21 +75,21 @@ func (s *Store) AfterSubmissions(ctx context.Context, limit int) ([]Submission, 
 // overdueRows are the submissions of such a set.
 func (s *Store) overdueRows(ctx context.Context, set string, limit int) ([]Submission, error) {
 	var ids []string
-	if err := s.overdue(ctx, set, limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) }); err != nil {
+	if err := s.overdue(ctx, set, 0, limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) }); err != nil {
 		return nil, err
 	}
 	return s.submissions(ctx, ids)
 }
 
 // overdue reads from all shards' sets of that name what has a score up to now.
-func (s *Store) overdue(ctx context.Context, set string, limit int, f func(redis.Z)) error {
+func (s *Store) overdue(ctx context.Context, set string, offset, limit int, f func(redis.Z)) error {
 	now, err := s.Now(ctx)
 	if err != nil {
 		return err
 	}
 	cmds := make([]*redis.ZSliceCmd, Shards)
 	if err := s.pipeline(ctx, "read "+set, func(p redis.Pipeliner) {
-		by := &redis.ZRangeBy{Min: "-inf", Max: millisOf(now), Count: int64(limit)}
+		by := &redis.ZRangeBy{Min: "-inf", Max: millisOf(now), Offset: int64(offset), Count: int64(limit)}
 		for n := range cmds {
 			cmds[n] = p.ZRangeByScoreWithScores(ctx, s.k.outbox(n, set), by)
 		}

@@ -295,7 +295,7 @@ func TestAccept_begins_in_the_state_that_fits(t *testing.T) {
 				if _, err := f.ResumeAccount(t.Context(), f.a.ID, "api"); err != nil {
 					t.Fatal(err)
 				}
-				due, err := f.DueSpools(t.Context(), 10)
+				due, err := f.DueSpools(t.Context(), 0, 10)
 				if c := f.claim(); (c.Answer == store.ClaimOK) != (tt.reason != "review") || (len(due) == 1) != (c.Answer == store.ClaimOK) || err != nil {
 					t.Errorf("claim: %+v, due %+v, %v", c, due, err)
 				}
