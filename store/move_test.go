@@ -385,13 +385,13 @@ func TestSentLog_one_id_of_several(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, e := range es {
-				who := ""
+				var who strings.Builder
 				for _, name := range []string{"ada", "bob", "cem"} {
 					if f.WasSentTo(e, name+"@example.net") {
-						who += " " + name
+						who.WriteString(" " + name)
 					}
 				}
-				out = append(out, string(e.ID)+who)
+				out = append(out, string(e.ID)+who.String())
 			}
 			return out
 		}
