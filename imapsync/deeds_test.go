@@ -242,7 +242,11 @@ var lies = []func(l *imaptest.Lies, folder string, uids []uint32){
 	func(l *imaptest.Lies, _ string, _ []uint32) { l.Overflow = true },
 	func(l *imaptest.Lies, _ string, _ []uint32) { l.MergedExpunge = true },
 	func(l *imaptest.Lies, _ string, _ []uint32) { l.VanishedOthers = true },
-	func(l *imaptest.Lies, folder string, _ []uint32) { l.ListWithout = []string{folder} },
+	func(l *imaptest.Lies, folder string, _ []uint32) {
+		if folder != allMail { // without it the others are watched, and are known from then on
+			l.ListWithout = []string{folder}
+		}
+	},
 }
 
 // last is the UID that comes next, too: the one that nobody has seen yet.

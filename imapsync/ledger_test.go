@@ -3,6 +3,7 @@ package imapsync
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -248,8 +249,25 @@ func (d *den) stored() (state map[string]map[uint32]told, whole map[string]bool,
 }
 
 // oneStep says where state and events tell different stories. It holds at every moment,
-// not only when all is quiet: they change together.
+// not only when all is quiet: they change together. What is read while they change is read
+// again.
 func (d *den) oneStep() error {
+	for {
+		before, err := d.st.State(d.t.Context(), denAccount)
+		if err != nil {
+			return err
+		}
+		wrong := d.tellsTheSame()
+		if wrong == nil {
+			return nil
+		}
+		if after, err := d.st.State(d.t.Context(), denAccount); err != nil || after.Seq == before.Seq {
+			return errors.Join(wrong, err)
+		}
+	}
+}
+
+func (d *den) tellsTheSame() error {
 	l, err := d.ledger()
 	if err != nil {
 		return err

@@ -215,8 +215,10 @@ func (w *world) do(x deed) {
 		w.pass(time.Hour)
 	case "settle":
 		w.settle()
-	case "flush":
+	case "flush": // at rest: what a first look is not shown, nobody can miss
+		w.settle()
 		w.flush(time.Now().AddDate(-1, 0, 0))
+		w.pass(5 * time.Minute)
 	default:
 		w.mu.Lock()
 		if x.Amid && x.Do != "cut" {
