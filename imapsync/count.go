@@ -260,9 +260,7 @@ func (s *step) enumerate(ctx context.Context) error {
 		return err
 	}
 	if there { // the list is short, and the number wrong by as much
-		if err := s.disagree(s.d.meta.Skew, proofNone); err != nil {
-			return err
-		}
+		return s.disagree(s.d.meta.Skew, proofNone)
 	}
 	return s.remove(ctx, gone)
 }
