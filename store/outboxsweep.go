@@ -52,8 +52,7 @@ func (s *Store) UnsettledSubmissions(ctx context.Context, limit int) ([]Submissi
 // AfterSubmissions are those whose copy or flag was pending for ten minutes: at most limit a
 // shard. They are not answered again for as long.
 func (s *Store) AfterSubmissions(ctx context.Context, limit int) ([]Submission, error) {
-	var ids []string
-	err := s.overdue(ctx, "after", 0, limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) })
+	ids, err := s.overdueIDs(ctx, "after", limit)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
@@ -74,11 +73,16 @@ func (s *Store) AfterSubmissions(ctx context.Context, limit int) ([]Submission, 
 
 // overdueRows are the submissions of such a set.
 func (s *Store) overdueRows(ctx context.Context, set string, limit int) ([]Submission, error) {
-	var ids []string
-	if err := s.overdue(ctx, set, 0, limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) }); err != nil {
+	ids, err := s.overdueIDs(ctx, set, limit)
+	if err != nil {
 		return nil, err
 	}
 	return s.submissions(ctx, ids)
+}
+
+func (s *Store) overdueIDs(ctx context.Context, set string, limit int) (ids []string, err error) {
+	err = s.overdue(ctx, set, 0, limit, func(z redis.Z) { ids = append(ids, z.Member.(string)) })
+	return ids, err
 }
 
 // overdue reads from all shards' sets of that name what has a score up to now.
@@ -168,17 +172,10 @@ func (s *Store) SweepOutbox(ctx context.Context) (removed int, err error) {
 		return 0, err
 	}
 	for n := range Shards {
-		for range 10 {
-			if cards[2*n].Val() == 0 {
-				break
-			}
-			v, err := forgetScript.run(ctx, s.rdb, []string{s.k.tag(n)}, sweepSlice)
-			if err != nil {
+		if cards[2*n].Val() > 0 {
+			k, err := s.sweepSlices(ctx, forgetScript, n)
+			if removed += k; err != nil {
 				return removed, err
-			}
-			k, _ := v.(int64)
-			if removed += int(k); k < sweepSlice {
-				break
 			}
 		}
 		if cards[2*n+1].Val() > 0 {
@@ -193,12 +190,19 @@ func (s *Store) SweepOutbox(ctx context.Context) (removed int, err error) {
 
 // dropOutbox removes rows and bodies of deleted accounts of a shard, at most a thousand.
 func (s *Store) dropOutbox(ctx context.Context, shard int) (removed int, err error) {
-	args := []any{sweepSlice}
+	var states []any
 	for _, st := range SubmissionStates {
-		args = append(args, string(st))
+		states = append(states, string(st))
 	}
+	return s.sweepSlices(ctx, dropScript, shard, states...)
+}
+
+// sweepSlices runs a script that removes rows of a shard, sweepSlice at a time, until there
+// are no more or it was a thousand.
+func (s *Store) sweepSlices(ctx context.Context, remove luaScript, shard int, args ...any) (removed int, err error) {
+	args = append([]any{sweepSlice}, args...)
 	for range 10 {
-		v, err := dropScript.run(ctx, s.rdb, []string{s.k.tag(shard)}, args...)
+		v, err := remove.run(ctx, s.rdb, []string{s.k.tag(shard)}, args...)
 		if err != nil {
 			return removed, err
 		}
