@@ -101,7 +101,7 @@ type run struct {
 	read    time.Time
 	known   *store.Sending // of the account, as it was read or written in this turn
 	claimed bool           // the last call of one had something to send
-	crowded bool           // the last transaction got no connection
+	crowded bool           // the last attempt got no connection, or nothing out of Redis
 	spreads bool           // something was claimed in this turn before
 }
 

@@ -33,7 +33,7 @@ func (c *core) holdOne(ctx context.Context, id store.SubmissionID, reason string
 			_, err = c.move(ctx, row, s, store.MoveOps{})
 		}
 	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
+	if unlessMoved(err) != nil && ctx.Err() == nil {
 		c.log.WarnContext(ctx, "submission not held", "submission", id, "reason", reason, "err", err)
 	}
 }
@@ -100,7 +100,7 @@ func (c *core) moveAll(ctx context.Context, moves []store.Move, ops store.MoveOp
 		return err
 	}
 	for i := range moves {
-		if _, err := c.store.MoveSubmissions(ctx, moves[i:i+1], ops); err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
+		if _, err := c.store.MoveSubmissions(ctx, moves[i:i+1], ops); unlessMoved(err) != nil {
 			return err
 		}
 	}

@@ -17,8 +17,8 @@ const (
 )
 
 // Sweeper carries on what nobody carries: due submissions without a task, claims of who
-// died, unknown outcomes that nobody looks into, copies that nobody makes. Every process runs one; all it does may
-// be done twice.
+// died, unknown outcomes that nobody looks into, copies that nobody makes. Every process
+// runs one; all it does may be done twice.
 type Sweeper struct {
 	core   *core
 	later  int // how many scheduled submissions of a shard were looked at: Run's
@@ -184,11 +184,17 @@ func (s *Sweeper) abandon(ctx context.Context, now time.Time) error {
 		}
 		st := s.core.moment(now, 0).abandon(row)
 		_, err := s.core.store.MoveSubmission(ctx, row, st.row, st.events, store.MoveOps{Forget: now})
-		if err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, unlessMoved(err))
 	}
 	return errors.Join(errs...)
+}
+
+// unlessMoved is the error of a step, but where the row was moved or removed meanwhile.
+func unlessMoved(err error) error {
+	if errors.Is(err, store.ErrStale) || errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // expire gives up what has waited too long, whatever for: claims never come to what is held,
@@ -220,9 +226,7 @@ func (s *Sweeper) expirePage(ctx context.Context, now time.Time, offset int, sta
 			continue // it was to be sent later
 		}
 		_, err := s.core.move(ctx, row, m.expire(row), store.MoveOps{})
-		if err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotFound) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, unlessMoved(err))
 	}
 	return len(rows), errors.Join(errs...)
 }
