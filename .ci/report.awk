@@ -1,6 +1,7 @@
 # Reads go test -json. Prints the output of tests and packages that failed, a line for
-# each package, and at the end every skipped test with its reason. Of a test that did not
-# end, because the time was over or the process died, what it died with.
+# each package, and at the end every skipped test with its reason and every failed one with
+# the line that says why. Of a test that did not end, because the time was over or the
+# process died, what it died with.
 function field(name,   v) {
 	if (!match($0, "\"" name "\":\"([^\"\\\\]|\\\\.)*\"")) return ""
 	v = substr($0, RSTART + length(name) + 4, RLENGTH - length(name) - 5)
@@ -10,6 +11,13 @@ function plain(s) {
 	gsub(/\\n/, "\n", s); gsub(/\\t/, "\t", s); gsub(/\\"/, "\"", s)
 	gsub(/\\u003c/, "<", s); gsub(/\\u003e/, ">", s); gsub(/\\u0026/, "\\&", s); gsub(/\\\\/, "\\", s)
 	return s
+}
+# because is the line of a test's output that says why it failed.
+function because(s,   lines, i, n) {
+	n = split(s, lines, "\n")
+	for (i = 1; i <= n; i++)
+		if (lines[i] ~ /^(panic|fatal error|SIG|signal: )|^ +[a-z_0-9]+\.go:[0-9]+: |WARNING: DATA RACE|test timed out/) return substr(lines[i], 1, 300)
+	return ""
 }
 !/^\{/ { print; next } # what is not JSON comes from the build
 {
@@ -22,11 +30,12 @@ function plain(s) {
 		failed++
 		if (test == "")
 			for (other in text)
-				if (index(other, pkg " ") == 1 && other != key && text[other] ~ /\n(panic|fatal error|SIG)|^(panic|fatal error|SIG)/) {
-					at = match(text[other], /(panic|fatal error|SIG[A-Z]+)/)
-					printf "not ended: %s\n%s\n", other, substr(text[other], at, 20000)
+				if (index(other, pkg " ") == 1 && other != key && match(text[other], /(^|\n)(panic|fatal error|SIG[A-Z]+|signal: )/)) {
+					printf "not ended: %s\n%s\n", other, substr(text[other], RSTART, 20000)
+					failure[++failures] = "not ended: " other ": " because(text[other])
 				}
 		printf "%s", text[key]
+		if ((reason = because(text[key])) != "") failure[++failures] = "failed: " key ": " reason
 		if (test != "") delete text[key]
 	}
 	if (test == "" && (action == "pass" || action == "fail" || action == "skip"))
@@ -42,4 +51,5 @@ END {
 		gsub(/=== [A-Z]+ +[^\n]*\n/, "", reason); gsub(/--- SKIP:[^\n]*\n/, "", reason); gsub(/\n/, " ", reason); gsub(/  +/, " ", reason)
 		printf "skipped: %s:%s\n", still[i], reason
 	}
+	for (i = 1; i <= failures; i++) print failure[i]
 }

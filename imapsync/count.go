@@ -393,6 +393,9 @@ func (s *step) disagree(k int, p proof) error {
 		f.next = now.Add(shortSteps[min(f.tries-min(f.tries, len(missingSteps)), len(shortSteps)-1)])
 		f.tries++
 	}
+	if d := s.f.doubt; d != nil && !now.Before(d.next) {
+		d.next = f.next // this was to be the second look
+	}
 	return errAgain
 }
 

@@ -15,6 +15,7 @@ func TestOracle_what_was_wrong_once(t *testing.T) {
 		archive  = 1  // as pick takes it
 		early    = 15 // the lie that EXISTS tells of messages before they can be had: archive, too
 		offByOne = 13 // the lie that EXISTS is one more than there is
+		tooFew   = 14 // the lie that EXISTS is one less than there is
 		two      = 18 // the lie that SEARCH finds two at most, and does not say that there are more
 		others   = 26 // the lie that VANISHED names others than are gone
 		unlisted = 27 // the lie that LIST leaves a folder out
@@ -81,6 +82,16 @@ func TestOracle_what_was_wrong_once(t *testing.T) {
 			{Do: "append", A: archive, Pause: minutes},
 			{Do: "lie", A: others},
 			{Do: "expunge", A: archive, B: 1, Pause: minutes},
+		},
+		// Two reasons to wait, and the one that was over had it asked without end.
+		"all goes while the number does not add up": {
+			{Do: "refuse", A: 65535},
+			{Do: "create"},
+			{Do: "append many", A: archive},
+			{Do: "cut", Pause: minutes},
+			{Do: "lie", A: tooFew},
+			{Do: "append", A: archive, Pause: minutes},
+			{Do: "expunge all", A: archive},
 		},
 		"a folder is not listed": {
 			{Do: "append", A: archive},

@@ -3,6 +3,8 @@ package imapsync
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -232,4 +234,47 @@ func TestCount_by_name(t *testing.T) {
 		w.act(deed{Do: "expunge"})
 		w.settle()
 	})
+}
+
+// A server that tells of another number with every answer is not asked without end, and
+// what arrives is told all the same when it stops.
+func TestCount_that_never_fits(t *testing.T) {
+	for _, folder := range []string{"INBOX", "Archive"} {
+		for name, sends := range map[string]func(n int) string{
+			"to and fro": func(n int) string { return fmt.Sprintf("* %d EXISTS\r\n", 5+n%2) },
+			"more":       func(n int) string { return fmt.Sprintf("* %d EXISTS\r\n", 5+n) },
+			"expunged":   func(int) string { return "* 9 EXISTS\r\n* 1 EXPUNGE\r\n" },
+			"flags":      func(int) string { return "* 1 FETCH (FLAGS (x))\r\n" },
+		} {
+			t.Run(folder+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				warmUp(t)
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, imaptest.T3(), calm)
+					defer w.end()
+					w.begin(false)
+					for range 5 {
+						w.act(deed{Do: "append"})
+						w.act(deed{Do: "append", A: 1})
+					}
+					w.pass(5 * time.Minute)
+					var asked, sent atomic.Int64
+					w.model.Hook(func(c imaptest.ModelCommand) imaptest.Act {
+						act := w.hook(c)
+						if asked.Add(1); strings.HasPrefix(c.Name, "UID") && c.Folder == folder {
+							act.Send = sends(int(sent.Add(1)))
+						}
+						return act
+					})
+					w.act(deed{Do: "append", A: map[string]uint16{"Archive": 1}[folder]})
+					w.pass(10 * time.Minute)
+					if n := asked.Load(); n > 600 || sent.Load() == 0 {
+						t.Fatalf("%d commands within ten minutes, %d of them answered with a lie", n, sent.Load())
+					}
+					w.model.Hook(w.hook)
+					w.settle()
+				})
+			})
+		}
+	}
 }

@@ -125,9 +125,18 @@ type world struct {
 	model   *imaptest.Model
 	seen    uint64
 
-	mu   sync.Mutex
-	amid []deed
+	mu    sync.Mutex
+	amid  []deed
+	asked struct { // without any time going by
+		at    time.Time
+		times int
+		most  int
+	}
 }
+
+// hammered is how many commands at one moment are too many: an engine that asks without
+// waiting for anything would go on until the bubble's clock moves, which it never does.
+const hammered = 5000
 
 func newWorld(t *testing.T, dialect imaptest.Dialect, p *plant) *world {
 	model := imaptest.NewModel(dialect)
@@ -187,6 +196,14 @@ func (w *world) hook(c imaptest.ModelCommand) imaptest.Act {
 	w.logf("C%d %s %s (%s)", c.Session, c.Name, c.Args, c.Folder)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if now := time.Now(); now.Equal(w.asked.at) {
+		w.asked.times++
+	} else {
+		w.asked.at, w.asked.times = now, 0
+	}
+	if w.asked.most = max(w.asked.most, w.asked.times); w.asked.most > hammered {
+		return imaptest.Act{Delay: time.Minute}
+	}
 	if len(w.amid) > 0 {
 		x := w.amid[0]
 		w.amid = w.amid[1:]
@@ -239,6 +256,12 @@ func (w *world) wrong(format string, args ...any) {
 // look holds what was said since against what is there now: a message of which it was
 // said that it is gone must not be there, and one that was announced must have been.
 func (w *world) look() {
+	w.mu.Lock()
+	asked := w.asked
+	w.mu.Unlock()
+	if asked.most > hammered {
+		w.wrong("the server was asked %d times at one moment, %s", asked.most, asked.at)
+	}
 	for e, err := range w.st.Journal(w.t.Context(), denAccount, w.seen) {
 		if err != nil {
 			w.wrong("%v", err)

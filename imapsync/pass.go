@@ -138,7 +138,7 @@ func (w *worker) visit(ctx context.Context, f *folder, hints *Changes) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, errAgain):
-		f.dirty = f.retryAt().IsZero() && f.dirty
+		f.inVain(time.Now())
 		return nil
 	case goesOn(err):
 		return w.refused(ctx, f, err)

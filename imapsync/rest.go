@@ -25,15 +25,8 @@ func (w *worker) rest(ctx context.Context) error {
 	}
 	limit := max(time.Until(wake), 0)
 	if limit == 0 || w.kicked.Load() {
-		// A pass leaves nothing due; should one ever, the account must not spin.
-		const most = 100
-		if w.restless++; w.restless > most {
-			w.log.WarnContext(ctx, "no rest between passes", "account", w.id)
-			return wait(ctx, time.Second)
-		}
 		return nil
 	}
-	w.restless = 0
 	began := time.Now()
 	end, err := w.sess.Idle(ctx, limit)
 	return w.rested(ctx, end, err, began)
@@ -55,6 +48,9 @@ func (w *worker) rested(ctx context.Context, end IdleEnd, err error, began time.
 		if w.shortIdles++; w.shortIdles > 1 {
 			w.latch(latchIdle, "the server ends it at once")
 		}
+	}
+	if end == IdleTimeout {
+		w.vain = 0
 	}
 	w.keep(w.heard())
 	if end == IdleChanged && !w.hints.Any() && time.Since(w.mergedAt) < hintMerge {
@@ -78,13 +74,17 @@ func (w *worker) poll(ctx context.Context, wake time.Time) error {
 	case quiet > 10*time.Minute:
 		every = time.Minute
 	}
-	t := time.NewTimer(min(max(time.Until(wake), 0), every, w.profile.IdleRestart))
+	due := max(time.Until(wake), 0)
+	t := time.NewTimer(min(due, every, w.profile.IdleRestart))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-w.kick:
 	case <-t.C:
+	}
+	if due > 0 {
+		w.vain = 0
 	}
 	if err := w.roundTrip(ctx); err != nil {
 		return err

@@ -38,6 +38,8 @@ type folder struct {
 	poison map[uint32]int
 	queued time.Time // a large first look waits for a slot until then
 	askAt  time.Time // when STATUS is asked next
+	vain   int       // looks in a row that told of nothing and wanted another
+	paused time.Time // until then, after several of them
 
 	mailboxID string // as the last opening told; the folder list keeps it
 
@@ -57,11 +59,11 @@ func (f *folder) retryAt() time.Time {
 	for _, p := range f.meta.Pending {
 		earlier(p.Next)
 	}
-	if f.short != nil {
-		earlier(f.short.next)
-	}
-	if f.doubt != nil {
+	switch {
+	case f.doubt != nil: // no look before that lists the folder
 		earlier(f.doubt.next)
+	case f.short != nil:
+		earlier(f.short.next)
 	}
 	if from := f.notBefore(); at.IsZero() || at.Before(from) {
 		return from
@@ -70,16 +72,32 @@ func (f *folder) retryAt() time.Time {
 }
 
 // notBefore is until when it is of no use to open the folder: it failed, its
-// UIDVALIDITY waits for the second look, or a slot is waited for. Zero = at once.
+// UIDVALIDITY waits for the second look, a slot is waited for, or look after look came
+// to no end. Zero = at once.
 func (f *folder) notBefore() time.Time {
 	at := f.queued
-	if f.turned.next.After(at) {
-		at = f.turned.next
+	for _, next := range []time.Time{f.turned.next, f.paused} {
+		if next.After(at) {
+			at = next
+		}
 	}
 	if f.meta.Fail != nil && f.meta.Fail.Next.After(at) {
 		at = f.meta.Fail.Next
 	}
 	return at
+}
+
+// inVain notes a look that wants another at once and told of nothing. The first is
+// followed by it, the next ones wait, up to a minute: whatever the server answers, it is
+// not asked the same without end.
+func (f *folder) inVain(now time.Time) {
+	if at := f.retryAt(); at.After(now) {
+		f.dirty = false
+		return
+	}
+	if f.vain++; f.vain > 1 {
+		f.dirty, f.paused = false, now.Add(min(time.Second<<min(f.vain-2, 10), time.Minute))
+	}
 }
 
 // blocked says whether the time to open the folder has not come.
@@ -169,7 +187,12 @@ func (w *worker) step(ctx context.Context, f *folder, hints *Changes) error {
 // settled ends a step: what came meanwhile is for the next one, which in the folder
 // that is watched live the hints bring about.
 func (s *step) settled() {
-	s.f.dirty = s.again && s.f.Watched != watchedIdle
+	f := s.f
+	if f.dirty = s.again && f.Watched != watchedIdle; f.dirty && !s.wrote {
+		f.inVain(time.Now())
+		return
+	}
+	f.vain, f.paused = 0, time.Time{}
 }
 
 // differences finds what is new, changed and gone since the cursors, and moves them.

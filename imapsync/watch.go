@@ -12,6 +12,7 @@ import (
 func (w *worker) watch(ctx context.Context) error {
 	stale := 0
 	for {
+		began := time.Now()
 		err := w.remember(ctx)
 		if err == nil && w.state.Flush != nil {
 			err = errReconnect // it is done before a session
@@ -21,6 +22,9 @@ func (w *worker) watch(ctx context.Context) error {
 		}
 		if err == nil {
 			err = w.openMain(ctx)
+		}
+		if err == nil {
+			err = w.breathe(ctx, began)
 		}
 		if err == nil && !w.hints.Any() {
 			stale = 0
@@ -49,6 +53,25 @@ func (w *worker) watch(ctx context.Context) error {
 		default:
 		}
 	}
+}
+
+// breathe comes after a pass that began then. Passes that follow each other at once and
+// tell of nothing, because of what the server pushes meanwhile, come further and further
+// apart; one that had a time to come at is none of them.
+func (w *worker) breathe(ctx context.Context, began time.Time) error {
+	const free, calm, most = 3, time.Second, 15 * time.Second
+	if w.vain++; w.told || began.Sub(w.passedAt) >= calm {
+		w.vain = 0
+	}
+	var err error
+	if n := w.vain - free; n > 0 {
+		if n == 10 {
+			w.log.WarnContext(ctx, "no rest between passes", "account", w.id)
+		}
+		err = wait(ctx, min(50*time.Millisecond<<min(n, 10), most))
+	}
+	w.told, w.passedAt = false, time.Now()
+	return err
 }
 
 // remember reads the state again after the store has gone back behind what it had
@@ -141,7 +164,7 @@ func (w *worker) commit(ctx context.Context, c store.Change) error {
 		w.met.events.WithLabelValues(string(e.Data.EventType())).Inc()
 	}
 	if len(c.Events) > 0 {
-		w.activeAt = time.Now()
+		w.activeAt, w.told = time.Now(), true
 	}
 	return nil
 }

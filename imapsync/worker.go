@@ -112,8 +112,10 @@ type worker struct {
 	foldersDone  int
 	messages     int
 	shortIdles   int
-	unwritten    int // waits for the store since the last commit
-	restless     int // passes in a row without a wait
+	passedAt     time.Time // the end of the last pass
+	told         bool      // events were committed since
+	vain         int       // passes in a row, one behind the other, without any
+	unwritten    int       // waits for the store since the last commit
 
 	failures  int // in a row, for back-off
 	kind      string
