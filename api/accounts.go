@@ -71,6 +71,11 @@ func (s *Server) accountRoutes() {
 		Summary: "Connect anew now",
 	}, scopes, s.reconnect)
 	register(s, huma.Operation{
+		OperationID: "syncAccount", Method: http.MethodPut, Path: "/v1/account/{account}/sync", Tags: tags,
+		Summary:     "Look at all folders now",
+		Description: "Answers at once; each folder is probed now instead of when its turn comes, and those that changed are looked at. It does not end the wait after a failed connection: that is reconnect.",
+	}, scopes, s.sync)
+	register(s, huma.Operation{
 		OperationID: "flushAccount", Method: http.MethodPut, Path: "/v1/account/{account}/flush", Tags: tags,
 		Summary:     "Forget what is known of an account's folders and look at them anew",
 		Description: "Answers at once; accountInitialized with reason flush says that it was done. mailboxNew comes for every folder, messageNew for what arrived at or after notifyFrom, whether it was announced before or not; what arrived before it and was not announced yet is not. Ids of messages stay, ids of events are new. A paused account is flushed when it is watched again.",
@@ -225,39 +230,6 @@ func (s *Server) deleteAccount(ctx context.Context, in *deleteIn) (*deleted, err
 		return nil, err // deleting again is no error, and comes here again
 	}
 	return &deleted{deletedBody{in.Account, true}}, nil
-}
-
-type reconnectIn struct {
-	AccountPath
-	Body reconnectBody
-}
-
-type reconnectBody struct {
-	Reconnect bool `json:"reconnect" enum:"true"`
-}
-
-type reconnected struct {
-	Body reconnectBody
-}
-
-func (s *Server) reconnect(ctx context.Context, in *reconnectIn) (*reconnected, error) {
-	a, err := s.o.Store.Account(ctx, in.id())
-	switch {
-	case err != nil:
-		return nil, ofAccount(in.id(), err)
-	case a.Paused != nil:
-		return nil, problem(AccountPaused, "account %q is paused", a.ID)
-	case !a.Watchable():
-		return nil, problem(IMAPUnavailable, "account %q has no IMAP server to connect to", a.ID)
-	}
-	// A new version is what makes a worker connect anew, wherever it runs.
-	if _, err := s.o.Store.UpdateAccount(ctx, in.id(), 0, func(*store.Account) error { return nil }); err != nil {
-		return nil, ofAccount(in.id(), err)
-	}
-	if err := s.o.Kicker.Kick(ctx, in.id()); err != nil {
-		return nil, err
-	}
-	return &reconnected{reconnectBody{true}}, nil
 }
 
 type pauseIn struct {

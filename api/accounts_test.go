@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,16 +64,26 @@ func TestAccountRoundTrip(t *testing.T) {
 		t.Errorf("If-Match: %d, ETag %s", w.Code, w.Header().Get("ETag"))
 	}
 
-	// pause, resume, reconnect
+	// pause, resume, reconnect, sync
 	f.call(200, "PUT", "/v1/account/jo/pause", "")
 	shown = f.call(200, "GET", "/v1/account/jo", "")
 	if shown["state"] != "paused" || shown["health"] != "paused" {
 		t.Errorf("paused: %v %v", shown["state"], shown["health"])
 	}
 	f.call(409, "PUT", "/v1/account/jo/reconnect", `{"reconnect":true}`)
+	f.call(409, "PUT", "/v1/account/jo/sync", `{"sync":true}`)
+	f.call(404, "PUT", "/v1/account/nobody/sync", `{"sync":true}`)
 	f.call(200, "PUT", "/v1/account/jo/resume", `{"sync":true}`)
 	f.call(200, "PUT", "/v1/account/jo/reconnect", `{"reconnect":true}`)
-	if len(f.kicks.ids) != 1 || f.kicks.ids[0] != "jo" {
+	version := func() string { return f.send(f.request("GET", "/v1/account/jo", "")).Header().Get("ETag") }
+	before := version()
+	if got := f.call(200, "PUT", "/v1/account/jo/sync", `{"sync":true}`); got["sync"] != true {
+		t.Errorf("sync: %v", got)
+	}
+	if now := version(); now != before || now == "" {
+		t.Errorf("a sync made version %s of %s: it would connect anew", now, before)
+	}
+	if !slices.Equal(f.kicks.ids, []store.AccountID{"jo", "jo"}) {
 		t.Errorf("kicks: %v", f.kicks.ids)
 	}
 

@@ -47,7 +47,7 @@ var open = []string{"/livez", "/readyz", "/health"}
 // shows.
 var granted = map[string][]string{
 	"createAccount": {"accounts"}, "getAccount": {"accounts", "read"}, "updateAccount": {"accounts"},
-	"deleteAccount": {"accounts"}, "reconnectAccount": {"accounts"}, "flushAccount": {"accounts"}, "pauseAccount": {"accounts"},
+	"deleteAccount": {"accounts"}, "reconnectAccount": {"accounts"}, "syncAccount": {"accounts"}, "flushAccount": {"accounts"}, "pauseAccount": {"accounts"},
 	"resumeAccount": {"accounts"}, "listAccounts": {"accounts", "read"}, "verifyAccount": {"accounts"},
 	"listMailboxes": {"read"}, "getSettings": {"settings"}, "updateSettings": {"settings"},
 	"createToken": {"tokens"}, "createTokenAlias": {"tokens"}, "listTokens": {"tokens"}, "getToken": {"tokens"},
@@ -123,7 +123,7 @@ func TestAccountBoundToken(t *testing.T) {
 		return w.Code, w.Body.String()
 	}
 	for _, route := range [][2]string{
-		{"GET", ""}, {"PUT", ""}, {"DELETE", ""}, {"GET", "/mailboxes"}, {"GET", "/events"}, {"PUT", "/pause"}, {"PUT", "/reconnect"}, {"PUT", "/flush"},
+		{"GET", ""}, {"PUT", ""}, {"DELETE", ""}, {"GET", "/mailboxes"}, {"GET", "/events"}, {"PUT", "/pause"}, {"PUT", "/reconnect"}, {"PUT", "/sync"}, {"PUT", "/flush"},
 	} {
 		there, a := bound(route[0], "/v1/account/jo"+route[1], "")
 		missing, b := bound(route[0], "/v1/account/nobody"+route[1], "")

@@ -105,6 +105,7 @@ func TestGarbageRequests(t *testing.T) {
 		{name: "flush false", method: "PUT", path: "/v1/account/jo/flush", body: `{"flush":false}`, status: 400, code: "ValidationFailed"},
 		{name: "flush from when", method: "PUT", path: "/v1/account/jo/flush", body: `{"flush":true,"notifyFrom":"soon"}`, status: 400, code: "ValidationFailed"},
 		{name: "reconnect false", method: "PUT", path: "/v1/account/jo/reconnect", body: `{"reconnect":false}`, status: 400, code: "ValidationFailed"},
+		{name: "sync false", method: "PUT", path: "/v1/account/jo/sync", body: `{"sync":false}`, status: 400, code: "ValidationFailed"},
 		{name: "pause send", method: "PUT", path: "/v1/account/jo/pause", body: `{"send":false}`, status: 400, code: "ValidationFailed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
