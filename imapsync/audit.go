@@ -92,6 +92,15 @@ func (s *step) audit(ctx context.Context) error {
 	f, now, t := s.f, time.Now(), s.tier()
 	f.auditNext = now.Add(min(auditRetry<<min(f.audits, 8), auditEvery))
 	f.audits++
+	switch turned, err := s.renumbered(ctx); {
+	case err != nil:
+		return err
+	case turned:
+		if err := f.turnsTooOften(now); err != nil {
+			return err
+		}
+		return s.relink(ctx, "uidValidityChange")
+	}
 	s.expunged, s.listedAll = 0, false
 	if err := s.enumerate(ctx); err != nil {
 		return err

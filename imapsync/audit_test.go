@@ -6,10 +6,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/imapsync/imaptest"
 	"github.com/postrider/postrider/store"
 )
 
@@ -239,4 +241,38 @@ func (d *den) meta(path string) store.FolderMeta {
 	}
 	d.t.Fatalf("no folder %s", path)
 	return store.FolderMeta{}
+}
+
+// Without UIDVALIDITY a day tells, by Message-IDs, that UIDs stand for other messages.
+func TestAudit_where_UIDs_have_no_validity(t *testing.T) {
+	for _, dialect := range []imaptest.Dialect{imaptest.T1(), imaptest.T2(), imaptest.T3()} {
+		for _, turned := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s turned=%v", dialect.Name, turned), func(t *testing.T) {
+				t.Parallel()
+				warmUp(t)
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, dialect, calm)
+					defer w.end()
+					w.lie(func(l *imaptest.Lies) { l.NoUIDValidity = true })
+					w.begin(false)
+					for range 5 {
+						w.act(deed{Do: "append"})
+					}
+					w.ok(w.box.Expunge(t.Context(), "INBOX", 1))
+					w.pass(5 * time.Minute)
+					w.took()
+					var want []string
+					if turned { // as many as before, each one lower
+						w.ok(w.box.Renumber(t.Context(), "INBOX"))
+						want = []string{"mailboxReset INBOX uidValidityChange"}
+					}
+					w.pass(49 * time.Hour)
+					w.expect(want...)
+					w.act(deed{Do: "append"})
+					w.pass(5 * time.Minute)
+					w.expect("messageNew INBOX m6@x new")
+				})
+			})
+		}
+	}
 }

@@ -3,6 +3,7 @@ package imapsync
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,7 +20,6 @@ type turned struct {
 const (
 	turnedWait   = 5 * time.Second // between the two looks at another UIDVALIDITY
 	resetsADay   = 5
-	resetBlocked = 6 * time.Hour
 	relinkWindow = 1000
 )
 
@@ -48,16 +48,88 @@ func (s *step) judgeValidity() error {
 		}
 		return errAgain
 	}
-	resets := slices.DeleteFunc(slices.Clone(f.meta.Resets), func(t time.Time) bool { return now.Sub(t) > 24*time.Hour })
-	if len(resets) >= resetsADay {
+	if err := f.turnsTooOften(now); err != nil {
 		f.turned = turned{}
-		return &Error{
-			Kind: ErrNo, Stage: StageCommand, Command: "EXAMINE",
-			Text: fmt.Sprintf("UIDVALIDITY changed %d times within a day", len(resets)+1),
-		}
+		return err
 	}
 	s.turnedTo = true
 	return nil
+}
+
+// turnsTooOften says that a folder has been taken in anew as often as it may be in a day.
+func (f *folder) turnsTooOften(now time.Time) error {
+	n := 0
+	for _, t := range f.meta.Resets {
+		if now.Sub(t) <= 24*time.Hour {
+			n++
+		}
+	}
+	if n < resetsADay {
+		return nil
+	}
+	return &Error{
+		Kind: ErrNo, Stage: StageCommand, Command: "EXAMINE",
+		Text: fmt.Sprintf("UIDVALIDITY changed %d times within a day", n+1),
+	}
+}
+
+// renumbered says whether the UIDs of a folder that has no UIDVALIDITY stand for other
+// messages than they did: the Message-IDs of some recent ones are asked for (sync.md §4.7).
+func (s *step) renumbered(ctx context.Context) (bool, error) {
+	if s.sel.UIDValidity != 0 || s.d.meta.UIDValidity != 0 {
+		return false, nil
+	}
+	ids, err := s.messageIDs(ctx)
+	if err != nil || len(ids) == 0 {
+		return false, err
+	}
+	got, err := s.w.sess.Identities(ctx, uidSet(slices.Sorted(maps.Keys(ids))))
+	if err != nil {
+		return false, err
+	}
+	same, other := 0, 0
+	for _, m := range got {
+		switch id, asked := ids[m.UID]; {
+		case !asked || m.MessageID == "":
+		case m.MessageID == id:
+			same++
+		default:
+			other++
+		}
+	}
+	return other > same, nil
+}
+
+// messageIDs are the Message-IDs, as far as they were kept, of some of the newest messages
+// by their UIDs.
+func (s *step) messageIDs(ctx context.Context) (map[uint32]string, error) {
+	const among, most = 200, 20
+	uids, err := s.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	uids = uids[max(0, len(uids)-among):]
+	keys := make([]store.MessageKey, len(uids))
+	for i, uid := range uids {
+		keys[i] = store.MessageKey{Folder: s.f.Num, UIDValidity: s.d.meta.UIDValidity, UID: uid}
+	}
+	found, err := s.w.st.IdentitiesAt(ctx, s.w.id, keys)
+	if err != nil {
+		return nil, err
+	}
+	places, err := s.places(ctx, slices.Collect(maps.Values(found)))
+	if err != nil {
+		return nil, err
+	}
+	ids := map[uint32]string{}
+	for _, key := range slices.Backward(keys) {
+		for _, p := range places[found[key]] {
+			if p.Folder == key.Folder && p.UID == key.UID && p.Gone == 0 && p.MessageID != "" && len(ids) < most {
+				ids[key.UID] = p.MessageID
+			}
+		}
+	}
+	return ids, nil
 }
 
 // relink takes a folder in anew, under a new UIDVALIDITY or because its state is gone.
