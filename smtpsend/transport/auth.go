@@ -58,7 +58,7 @@ func (c *conn) login(ctx context.Context, s Server) *Error {
 			return c.authenticate(ctx, at, m)
 		}
 	}
-	return &Error{Phase: at.phase, Kind: KindNoAuth, Err: fmt.Errorf("server offers no way to log in that fits: %q", clean(c.hide.hide(strings.Join(offered, " "))))}
+	return &Error{Phase: at.phase, Kind: KindNoAuth, Err: fmt.Errorf("server offers no way to log in that fits: %q", clean(c.hide.Hide(strings.Join(offered, " "))))}
 }
 
 // authenticate runs a mechanism to its reply. A failed one leaves the connection to be
@@ -97,5 +97,5 @@ func challenge(r reply) string {
 	if b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text)); err == nil {
 		text = string(b)
 	}
-	return clean(r.hide.hide(text))
+	return clean(r.hide.Hide(text))
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/postrider/postrider/internal/redact"
 )
 
 // conn is a connection that is logged in. One goroutine uses it at a time; closing its
@@ -19,7 +21,7 @@ type conn struct {
 	r    *bufio.Reader
 	ext  map[string]string // what EHLO offered: upper-case keyword, parameters
 	born time.Time
-	hide discretion // of every reply
+	hide redact.Redactor // of every reply
 
 	secure   bool // TLS
 	verified bool // whose certificate was judged

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/internal/redact"
 )
 
 // connect opens a connection, secures it and logs in. On error nothing stays open.
@@ -24,7 +26,7 @@ func (o *Options) connect(ctx context.Context, s Server) (*conn, *Error) {
 		return nil, fault(ctx, PhaseConnect, "", err)
 	}
 	c := newConn(o, raw)
-	c.hide = discreet(s.Pass.Reveal(), s.AccessToken.Reveal())
+	c.hide = redact.New(s.Pass.Reveal(), s.AccessToken.Reveal())
 	c.verified = !s.TLS.InsecureSkipVerify || len(s.TLS.Pin) > 0
 	stop := c.guard(ctx)
 	e := c.open(ctx, s, cfg)

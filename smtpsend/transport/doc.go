@@ -10,7 +10,7 @@
 //   - Credentials are sent over TLS alone, but where Server.Plaintext and the operator
 //     allow otherwise. STARTTLS is never left out because a server does not offer it.
 //   - What a server repeats of them is not shown, in no error, receipt or refusal: see
-//     discretion for what is recognized.
+//     internal/redact for what is recognized.
 //   - A connection is used under one Server.Key, one message at a time, and is not used
 //     again once its place in the dialogue is in doubt.
 //   - Every step has a deadline (Timeouts), every reply a bound (64 KiB, 100 lines), and

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/postrider/postrider/internal/redact"
 )
 
 const (
@@ -26,7 +28,7 @@ type reply struct {
 	code     int
 	enhanced [3]int   // zero = none
 	texts    []string // of its lines, without the codes
-	hide     discretion
+	hide     redact.Redactor
 }
 
 // readReply reads a reply of one or more lines (RFC 5321 section 4.2.1). What is not one,
@@ -121,7 +123,7 @@ func splitEnhanced(code int, text string) (enhanced [3]int, rest string) {
 func (r reply) line() string {
 	var b strings.Builder
 	for _, t := range r.texts {
-		if t = strings.TrimSpace(t); t != "" && b.Len() < 4*maxLine {
+		if t = strings.TrimSpace(t); t != "" && b.Len() < redact.Most {
 			b.WriteString(" " + t)
 		}
 	}
@@ -129,7 +131,7 @@ func (r reply) line() string {
 	if s := enhancedText(r.enhanced); s != "" {
 		code += " " + s
 	}
-	return clean(code + r.hide.hide(b.String()))
+	return clean(code + r.hide.Hide(b.String()))
 }
 
 // clean makes a server's text fit to be shown and stored.

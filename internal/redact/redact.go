@@ -1,4 +1,7 @@
-package transport
+// Package redact keeps credentials out of what is shown of a server's replies: some servers
+// repeat what they refuse, cut, folded, in other letters or in a base64 of their own, and
+// not in the reply to the login alone.
+package redact
 
 import (
 	"encoding/base64"
@@ -6,11 +9,13 @@ import (
 	"unicode"
 )
 
-// discretion keeps credentials out of what is shown of replies: some servers repeat what
-// they refuse, cut, folded, in other letters or in a base64 of their own, and not in the
-// reply to AUTH alone. Less than half of a short password, and less than six octets of
-// another or eight letters of its base64, are not recognized. The zero value hides nothing.
-type discretion struct{ forms []form }
+// Most is how many octets of a text are looked at; the rest is not shown.
+const Most = 4 << 10
+
+// Redactor hides secrets. Less than half of a short one, and less than six octets of
+// another or eight letters of its base64, are not recognized. The zero value hides
+// nothing. It never changes and MAY be used by many goroutines at once.
+type Redactor struct{ forms []form }
 
 // form is how a secret may be written, as plain makes it.
 type form struct {
@@ -18,36 +23,36 @@ type form struct {
 	tell int // so many octets of it in a row are not shown
 }
 
-// discreet hides secrets. Those of less than four octets would make texts unreadable, and
-// stand in some of them by chance.
-func discreet(secrets ...string) (d discretion) {
+// New makes a Redactor, some ten times as large as its secrets. Those of less than four
+// octets would make texts unreadable, and stand in some of them by chance.
+func New(secrets ...string) (r Redactor) {
 	for _, s := range secrets {
 		text, _ := plain(s)
 		if len(text) < 4 {
 			continue
 		}
-		d.forms = append(d.forms, form{text, min(max(len(text)/2, 4), 6)})
+		r.forms = append(r.forms, form{text, min(max(len(text)/2, 4), 6)})
 		// Its base64 depends on how many octets stand before it. Letters that are made of
 		// those, or of what follows, are left out.
 		for before := range 3 {
 			in64 := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00"[:before] + s))
 			text, _ := plain(in64[(before*8+5)/6 : (before+len(s))*8/6])
-			d.forms = append(d.forms, form{text, min(max(len(text)/2, 6), 8, len(text))})
+			r.forms = append(r.forms, form{text, min(max(len(text)/2, 6), 8, len(text))})
 		}
 	}
-	return d
+	return r
 }
 
-// hide puts *** for the words of s that show something of a secret. It looks at what of s
-// can be shown at all.
-func (d discretion) hide(s string) string {
-	if len(d.forms) == 0 {
+// Hide puts *** for the words of s that show something of a secret, and cuts s off at
+// Most octets. It takes time by the length of s and by that of the secrets.
+func (r Redactor) Hide(s string) string {
+	s = s[:min(len(s), Most)]
+	if len(r.forms) == 0 {
 		return s
 	}
-	s = s[:min(len(s), 4*maxLine)]
 	text, at := plain(s)
-	hidden := make([]bool, len(s))
-	for _, f := range d.forms {
+	var hidden []bool
+	for _, f := range r.forms {
 		where := map[string][]int{} // of the text's parts of that length: it is short, tokens are long
 		for i := 0; i+f.tell <= len(text); i++ {
 			where[text[i:i+f.tell]] = append(where[text[i:i+f.tell]], i)
@@ -55,12 +60,18 @@ func (d discretion) hide(s string) string {
 		for i := 0; i+f.tell <= len(f.text) && len(where) > 0; i++ {
 			part := f.text[i : i+f.tell]
 			for _, from := range where[part] {
+				if hidden == nil {
+					hidden = make([]bool, len(s))
+				}
 				for k := at[from]; k <= at[from+f.tell-1]; k++ {
 					hidden[k] = true
 				}
 			}
 			delete(where, part)
 		}
+	}
+	if hidden == nil {
+		return s
 	}
 	return blank(s, hidden)
 }
