@@ -28,7 +28,8 @@
 // and who has a slot drains the spool. A failure of the account or its server puts the
 // spool to sleep, and one submission is let through to probe when it wakes; what goes by a
 // gateway in trouble waits alone. Of a host that fails for everybody one account is let
-// through every 30 s, in each process.
+// through every 30 s, in each process. Transactions that take long do not count among the
+// workers, and a host that hung has a share of its own until it answers.
 //
 // # Goroutines
 //

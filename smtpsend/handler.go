@@ -99,6 +99,7 @@ type run struct {
 	record  store.Account
 	set     store.Settings
 	read    time.Time
+	at      *place         // of the submission that is being sent
 	known   *store.Sending // of the account, as it was read or written in this turn
 	claimed bool           // the last call of one had something to send
 	crowded bool           // the last attempt got no connection, or nothing out of Redis
@@ -130,17 +131,25 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		}
 		return err
 	}
-	if !r.server.share.take(r.account) { // like a slot: who has one goes on; those who only look may all find nothing
-		r.alarms.Set(string(r.account), soon(time.Time{}))
+	slots, limits, host := r.pace(r.record)
+	at, own, wait := r.server.share.take(r.account, host, time.Now())
+	if wait > 0 {
+		r.alarms.Set(string(r.account), time.Now().Add(wait))
+	}
+	if at == nil { // like a slot: who has one goes on; those who only look may all find nothing
 		return nil
 	}
-	defer r.server.share.give(r.account)
-	slots, limits, host := r.pace(r.record)
-	if r.byGateway(ctx, id, host) {
+	r.at = at
+	defer r.server.share.give(at)
+	switch {
+	case own && !r.hosts.isDown(host):
+	case r.byGateway(ctx, id):
 		host = ""
+	case !own:
+		return nil
 	}
-	if at, ok := r.hosts.enter(host, time.Now()); !ok {
-		r.alarms.Set(string(r.account), at)
+	if again, ok := r.hosts.enter(host, time.Now()); !ok {
+		r.alarms.Set(string(r.account), again)
 		return nil
 	}
 	c, err := r.store.ClaimSubmission(ctx, store.Claim{
@@ -194,10 +203,9 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 	return res
 }
 
-// byGateway says whether a submission goes by another server than the host that everybody
-// waits for.
-func (r *run) byGateway(ctx context.Context, id store.SubmissionID, host string) bool {
-	if id == "" || !r.hosts.isDown(host) {
+// byGateway says whether a submission goes by another server than the account's own.
+func (r *run) byGateway(ctx context.Context, id store.SubmissionID) bool {
+	if id == "" {
 		return false
 	}
 	row, err := r.store.Submission(ctx, id)

@@ -29,6 +29,7 @@ func (r *run) send(ctx context.Context, c store.Claimed) (store.Submission, erro
 	case errors.Is(err, ErrNoServer), errors.Is(err, ErrNoGateway): // it was there when this was accepted
 		err = &transport.Error{Phase: transport.PhaseConnect, Kind: transport.KindConnect, Err: err}
 	case err == nil:
+		r.server.share.goes(r.at, w.host)
 		rec, err = r.transact(w, row, env)
 	}
 	took := time.Since(begun)
@@ -314,6 +315,9 @@ func (r *run) note(ctx context.Context, w way, row store.Submission, s *step, re
 	}
 	if failed && e.Kind == transport.KindLocal {
 		return
+	}
+	if w.host != "" {
+		r.server.share.learn(r.at, !failed || e.Code > 0, time.Now())
 	}
 	if !failed || !ownSettings(e, last, r.record.SMTPEHLOName) {
 		r.hosts.report(w.host, r.account, failed && last.Scope == string(ScopeServer))

@@ -26,7 +26,7 @@ const TaskQueue = "send"
 
 // Config is the configuration `send.*`. Zero values are the defaults in brackets.
 type Config struct {
-	Concurrency    int                // tasks at once in this process (200); of one account a tenth
+	Concurrency    int                // transactions at once in this process (200); of one account a tenth, and see share
 	MaxRecipients  int                // of one submission (500)
 	MaxMessageSize int64              // bytes, as it is sent (36 MiB)
 	MaxAge         time.Duration      // after which a submission is given up (5 days)

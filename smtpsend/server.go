@@ -40,7 +40,7 @@ func newServer(c *core, rdb redis.UniversalClient) *Server {
 	s.base, s.end = context.WithCancel(context.Background())
 	s.handler = &handler{core: c, server: s}
 	s.asynq = asynq.NewServerFromRedisClient(rdb, asynq.Config{
-		Concurrency:              c.cfg.Concurrency,
+		Concurrency:              s.share.workers + s.share.aside,
 		Queues:                   map[string]int{TaskQueue: 1},
 		BaseContext:              func() context.Context { return s.base },
 		TaskCheckInterval:        c.cfg.TaskCheck,
