@@ -85,6 +85,7 @@ type settingsQuery struct {
 	NotifyCalendarEvents bool `query:"notifyCalendarEvents"`
 	NotifySource         bool `query:"notifySource"`
 	NotifySourceSize     bool `query:"notifySourceSize"`
+	GmailCategories      bool `query:"resolveGmailCategories"`
 }
 
 type settingsShown struct {
@@ -157,6 +158,8 @@ func (s *Server) getSettings(ctx context.Context, q *settingsQuery) (*settingsSh
 			NewFolderLimit: wanted(all || q.NewFolderLimit, set.NewFolderLimit),
 			NotifyMoves:    wanted(all || q.NotifyMoves, set.NotifyMoves),
 			StoreIdentity:  wanted(all || q.StoreIdentity, set.StoreIdentity),
+
+			GmailCategories: wanted(all || q.GmailCategories, set.GmailCategories),
 		},
 		ContentOut: ContentOut{
 			Text:           wanted(all || q.NotifyText, set.Content.Text),
@@ -208,6 +211,7 @@ func (s *Server) updateSettings(ctx context.Context, in *settingsUpdate) (*setti
 		"notifyText": b.Text, "notifyTextSize": b.TextSize, "notifyWebSafeHtml": b.WebSafeHTML,
 		"notifyHeaders": b.HeaderNames, "notifyAttachments": b.Attachments, "notifyAttachmentSize": b.AttachmentSize,
 		"notifyCalendarEvents": b.CalendarEvents, "notifySource": b.Source, "notifySourceSize": b.SourceSize,
+		"resolveGmailCategories": b.GmailCategories,
 	} {
 		if raw, ok := field.raw(); ok {
 			values[name] = raw

@@ -13,21 +13,21 @@ import (
 // What an account has for itself is stored, shown, and given back by null.
 func TestAccountsOwnWatching(t *testing.T) {
 	f := newFace(t)
-	f.call(200, "POST", "/v1/account", strings.Replace(jo, "{", `{"stallAfter":90,"newFolderLimit":0,"notifyMoves":true,"storeIdentity":"full",`, 1))
+	f.call(200, "POST", "/v1/account", strings.Replace(jo, "{", `{"stallAfter":90,"newFolderLimit":0,"notifyMoves":true,"storeIdentity":"full","resolveGmailCategories":true,`, 1))
 	shown := func() map[string]any {
 		t.Helper()
 		all, own := f.call(200, "GET", "/v1/account/jo", ""), map[string]any{}
-		for _, key := range []string{"stallAfter", "newFolderLimit", "notifyMoves", "storeIdentity"} {
+		for _, key := range []string{"stallAfter", "newFolderLimit", "notifyMoves", "storeIdentity", "resolveGmailCategories"} {
 			if v, ok := all[key]; ok {
 				own[key] = v
 			}
 		}
 		return own
 	}
-	if diff := cmp.Diff(map[string]any{"stallAfter": 90.0, "newFolderLimit": 0.0, "notifyMoves": true, "storeIdentity": "full"}, shown()); diff != "" {
+	if diff := cmp.Diff(map[string]any{"stallAfter": 90.0, "newFolderLimit": 0.0, "notifyMoves": true, "storeIdentity": "full", "resolveGmailCategories": true}, shown()); diff != "" {
 		t.Errorf("shown (-want +got):\n%s", diff)
 	}
-	f.call(200, "PUT", "/v1/account/jo", `{"newFolderLimit":null,"notifyMoves":false,"storeIdentity":null}`)
+	f.call(200, "PUT", "/v1/account/jo", `{"newFolderLimit":null,"notifyMoves":false,"storeIdentity":null,"resolveGmailCategories":null}`)
 	if diff := cmp.Diff(map[string]any{"stallAfter": 90.0, "notifyMoves": false}, shown()); diff != "" {
 		t.Errorf("after a change (-want +got):\n%s", diff)
 	}

@@ -38,7 +38,8 @@ func cases(p Payload) map[string]Event {
 			Text: Text{ID: "AAAAAQAAEmcx"}, MessageSpecialUse: `\Inbox`, SeemsLikeNew: true, Origin: OriginNew,
 		})
 		all["noLabels"] = env("support", MessageNew{ID: "AAAAAQAAEmc", UID: 4711, Date: at, Labels: Labels{}, Origin: OriginNew})
-		m.Labels = nil
+		all["category"] = env("support", MessageNew{ID: "AAAAAQAAEmc", UID: 4711, Date: at, Labels: Labels{`\Inbox`}, Category: "promotions", Origin: OriginNew})
+		m.Labels, m.Category = nil, ""
 		all["content"] = env("support", m)
 		full.Set(reflect.ValueOf(withoutContent(m)))
 	}
@@ -63,7 +64,7 @@ func cases(p Payload) map[string]Event {
 
 // withoutContent is a messageNew as it was before it could tell of a message's content.
 func withoutContent(m MessageNew) MessageNew {
-	m.CalendarEvents, m.Source, m.Labels = nil, "", nil
+	m.CalendarEvents, m.Source, m.Labels, m.Category = nil, "", nil, ""
 	m.Text = Text{ID: m.Text.ID, EncodedSize: m.Text.EncodedSize}
 	m.Attachments = slices.Clone(m.Attachments)
 	for i := range m.Attachments {
@@ -79,7 +80,7 @@ func TestMeta(t *testing.T) {
 	fill(v, "")
 	e := Meta(Event{Type: MessageNewType, Data: m})
 	want := withoutContent(m)
-	want.Headers, want.Labels = nil, m.Labels
+	want.Headers, want.Labels, want.Category = nil, m.Labels, m.Category
 	if diff := cmp.Diff(want, e.Data); diff != "" {
 		t.Error(diff)
 	}

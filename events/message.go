@@ -129,7 +129,8 @@ type MessageNew struct {
 	Text              Text                `json:"text"`
 	Headers           map[string][]string `json:"headers,omitempty"` // lower-case names; with notifyHeaders
 	CalendarEvents    []CalendarEvent     `json:"calendarEvents,omitempty"`
-	Source            string              `json:"source,omitempty"` // the whole message, base64; with notifySource
+	Source            string              `json:"source,omitempty"`   // the whole message, base64; with notifySource
+	Category          string              `json:"category,omitempty"` // of Gmail's inbox; with resolveGmailCategories
 	MessageSpecialUse string              `json:"messageSpecialUse,omitempty"`
 	SeemsLikeNew      bool                `json:"seemsLikeNew"`
 	Origin            Origin              `json:"origin"`

@@ -715,6 +715,10 @@ func (x *fakeSession) Since(ctx context.Context, day time.Time) ([]uint32, error
 	return out, nil
 }
 
+func (x *fakeSession) Gmail(context.Context, []uint32, string) (Enumeration, error) {
+	return Enumeration{}, errors.New("this is no Gmail")
+}
+
 func (x *fakeSession) Noop(ctx context.Context) error { return x.command(ctx) }
 
 func (x *fakeSession) Idle(ctx context.Context, most time.Duration) (IdleEnd, error) {

@@ -328,6 +328,7 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 	if s.toldAt.IsZero() {
 		s.toldAt = time.Now()
 	}
+	var inbox categories
 	for i := range msgs {
 		m := &msgs[i]
 		_, known := s.d.record(m.UID)
@@ -371,6 +372,9 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 		}
 		if g := s.w.heldHere(s.f, m.UID); g != nil {
 			s.d.tellHeld(g, nil) // it left and is back: both are told, in this order
+		}
+		if a.category, err = inbox.of(ctx, s, msgs[i:]); err != nil {
+			return err
 		}
 		var done func()
 		if a.content, done, err = s.content(ctx, m); err != nil {

@@ -29,6 +29,7 @@ func messageNew(s site, m *Message, a arrival) events.MessageNew {
 		IsList:  m.IsList(),
 		Origin:  originOf(m.InternalDate, a),
 		Subject: m.Subject, MessageID: m.MessageID, InReplyTo: m.InReplyTo, References: m.References,
+		Category:          a.category,
 		MessageSpecialUse: roleOf(m, s.folder.SpecialUse),
 		Incomplete:        m.Damaged,
 		DecodeWarnings:    slices.Clone(m.Warnings),

@@ -68,6 +68,7 @@ type arrival struct {
 	copied   bool            // its EMAILID is still in another folder, or it is our COPY
 	waited   *store.Pending  // it had been announced by the server before
 	places   []store.Place   // where its identity was seen, to be kept
+	category string          // of Gmail's inbox; "" = none, or not wanted
 	content  *content        // nil: none is wanted
 }
 

@@ -47,6 +47,16 @@ func (s *client) Since(ctx context.Context, day time.Time) ([]uint32, error) {
 	return uids, err
 }
 
+// Gmail implements Session.
+func (s *client) Gmail(ctx context.Context, uids []uint32, query string) (Enumeration, error) {
+	found, err := s.c.SearchGmail(ctx, uidSet(uids), query)
+	if err != nil {
+		return Enumeration{}, failure(err)
+	}
+	got, ok := wire.Expand(found.UIDs, 1<<32)
+	return Enumeration{UIDs: got, Complete: ok && found.Complete}, nil
+}
+
 // errPartial refuses a folder whose messages are not all named.
 var errPartial = &Error{Kind: ErrNo, Stage: StageCommand, Command: "UID SEARCH", Text: "answer is incomplete"}
 

@@ -89,6 +89,10 @@ type Session interface {
 	// server's own time zone: ask for a day earlier than meant.
 	Since(ctx context.Context, day time.Time) ([]uint32, error)
 
+	// Gmail lists those of uids, which are ascending and at most some hundred, that Gmail's own
+	// search finds by query. It MUST NOT be called without Info.Gmail.
+	Gmail(ctx context.Context, uids []uint32, query string) (Enumeration, error)
+
 	// Notify asks for hints about all folders (NOTIFY), which Changes then has, and which
 	// end Idle. It MUST NOT be called without Info.Notify. Every hint there is comes once
 	// at first.

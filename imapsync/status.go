@@ -257,6 +257,14 @@ func (w *worker) notifyMoves(ctx context.Context) bool {
 	return err == nil && set.NotifyMoves
 }
 
+func (w *worker) gmailCategories(ctx context.Context) bool {
+	if v := w.account().Override.GmailCategories; v != nil {
+		return *v
+	}
+	set, err := w.settings(ctx)
+	return err == nil && set.GmailCategories
+}
+
 func (w *worker) stallAfter(ctx context.Context) time.Duration {
 	set, err := w.settings(ctx)
 	if err != nil {

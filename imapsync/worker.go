@@ -100,6 +100,8 @@ type worker struct {
 	subs         *subconns
 	compressed   bool      // this connection is, and does not idle
 	uncompressed bool      // compressing was refused
+	plainInbox   bool      // this session's Gmail does not tell categories
+	categoryEnds int       // connections that ended when it was asked for them
 	notified     bool      // NOTIFY is on: hints come for all folders
 	notifyAt     time.Time // when it is asked for again
 	notifyFails  int
@@ -264,7 +266,7 @@ func (w *worker) connect(ctx context.Context) error {
 	w.profile = w.profiles.Match(acct.IMAP.Host, w.info.ServerName, w.info.Capabilities)
 	w.learn()
 	w.open, w.hints, w.whole, w.reopen = nil, Changes{}, false, false
-	w.notified, w.compressed = false, false
+	w.notified, w.compressed, w.plainInbox = false, false, false
 	w.began, w.foldersDone, w.shortIdles = time.Now(), 0, 0
 	w.unlatch(w.began)
 	w.afterSilence(w.began)

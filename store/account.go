@@ -98,6 +98,8 @@ type Override struct {
 	NotifyMoves   *bool   `json:"notifyMoves,omitempty"`
 	StoreIdentity *string `json:"storeIdentity,omitempty"` // one of the Identity…
 
+	GmailCategories *bool `json:"resolveGmailCategories,omitempty"`
+
 	ContentOverride
 }
 

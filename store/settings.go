@@ -36,6 +36,7 @@ type Settings struct {
 	AuthFailingDays       int         // days of refused credentials before the account pauses itself; default 3
 	NotifyMoves           bool        // a certain move is one messageMoved, a renamed folder one mailboxRenamed
 	StoreIdentity         string      // what folder state keeps beside UID and flags: IdentityAuto, the default, …Full or …None
+	GmailCategories       bool        // a messageNew in Gmail's inbox has its category
 	Content               Content
 
 	DeliveryAttempts int    // of a submission that names none; 0, the default: as many as its retry preset has
@@ -173,6 +174,7 @@ func settingKeys() map[string]setting {
 			return nil
 		}, func(s Settings) any { return s.StoreIdentity }},
 	}
+	keys["resolveGmailCategories"] = boolean(func(s *Settings) *bool { return &s.GmailCategories })
 	contentKeys(keys)
 	sendingKeys(keys)
 	return keys

@@ -3,6 +3,7 @@ package imaptest
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // gmail says whether folders are labels: every message is in All Mail, in Spam or in
@@ -109,6 +110,21 @@ func (u *ModelUser) labels(f *mFolder, m *mMessage) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// category is the tab of the inbox that a message stands in, which it says itself in a header
+// field, as in Gmail's exports; "" = not in the inbox.
+func (u *ModelUser) category(f *mFolder, m *mMessage) string {
+	if f.name != "INBOX" && !slices.Contains(u.labels(f, m), `\Inbox`) {
+		return ""
+	}
+	head, _ := splitMessage(f.raw(m))
+	for label := range strings.SplitSeq(headerValue(head, "X-Gmail-Labels"), ",") {
+		if name, ok := strings.CutPrefix(label, "Category "); ok {
+			return strings.ToLower(name)
+		}
+	}
+	return "primary"
 }
 
 // setLabels is STORE X-GM-LABELS; a label that is no folder becomes one.

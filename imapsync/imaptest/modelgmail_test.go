@@ -67,3 +67,24 @@ func TestModel_folders_are_labels(t *testing.T) {
 	must(u.Expunge(ctx, gmailTrash, 2))
 	at(map[string]msgs{"INBOX": {2: both}, gmailAll: {3: both}})
 }
+
+// Gmail's own search finds what stands in a tab of the inbox.
+func TestModel_tabs_of_the_inbox(t *testing.T) {
+	m, u := modelUser(t, T0())
+	for i, folder := range []string{"INBOX", "INBOX", gmailAll} {
+		raw := Message("a@x", "a")
+		if i > 0 {
+			raw = append([]byte("X-Gmail-Labels: Inbox,Category Social\r\n"), raw...)
+		}
+		_, err := u.Append(t.Context(), folder, raw, nil, Date)
+		mustDo(t)(err)
+	}
+	k := dialModel(t, m)
+	k.do(`EXAMINE "[Gmail]/All Mail"`)
+	k.says(`UID SEARCH UID 1:9 X-GM-RAW "category:social"`, "* SEARCH 2", "OK")
+	k.says(`UID SEARCH UID 1:9 X-GM-RAW "category:primary"`, "* SEARCH 1", "OK")
+	k.says(`UID SEARCH UID 2:9 X-GM-RAW category:primary`, "* SEARCH", "OK")
+	k.says(`UID SEARCH X-GM-RAW "from:ada"`, "BAD")
+	k.do("EXAMINE INBOX")
+	k.says(`UID SEARCH X-GM-RAW "category:social"`, "* SEARCH 2", "OK")
+}

@@ -295,6 +295,10 @@ func (s *mSession) criterion(p *mParser, depth int, facts *searchFacts) criterio
 			n := p.number()
 			return func(x *searched) bool { return x.m.modseq >= n }
 		}
+	case "X-GM-RAW":
+		if category, ok := strings.CutPrefix(p.astring(), "category:"); ok && s.u.gmail() {
+			return func(x *searched) bool { return x.u.category(x.f, x.m) == category }
+		}
 	case "EMAILID", "THREADID", "X-GM-MSGID", "X-GM-THRID":
 		id := p.astring()
 		return func(x *searched) bool {

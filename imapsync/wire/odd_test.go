@@ -343,6 +343,14 @@ func perform(ctx context.Context, c *wire.Conn, action string) []string {
 			s = "-"
 		}
 		return []string{fmt.Sprintf("%s complete=%v", s, got.Complete)}
+	case "gmail":
+		n, text, _ := strings.Cut(rest, " ")
+		uid, _ := strconv.Atoi(n)
+		got, err := c.SearchGmail(ctx, imap.UIDSetNum(imap.UID(uid), imap.UID(uid+2)), text)
+		if err != nil {
+			return []string{render(err)}
+		}
+		return []string{fmt.Sprintf("%s complete=%v", got.UIDs.String(), got.Complete)}
 	case "list", "liststatus":
 		o := wire.ListOptions{}
 		if verb == "liststatus" {

@@ -23,8 +23,24 @@ type Found struct {
 // (ESEARCH). Criteria with sequence numbers are refused. What a server's limit leaves out
 // (RFC 9738) is searched in further commands.
 func (c *Conn) Search(ctx context.Context, criteria *imap.SearchCriteria, extended bool) (Found, error) {
+	return c.find(ctx, query{SearchCriteria: *criteria}, extended)
+}
+
+// SearchGmail runs UID SEARCH for those messages of set that Gmail's own search finds by
+// text (X-GM-RAW, which X-GM-EXT-1 brings). set MUST be static.
+func (c *Conn) SearchGmail(ctx context.Context, set imap.UIDSet, text string) (Found, error) {
+	return c.find(ctx, query{SearchCriteria: imap.SearchCriteria{UID: []imap.UIDSet{set}}, gmail: text}, false)
+}
+
+// query is what is searched for.
+type query struct {
+	imap.SearchCriteria
+	gmail string // X-GM-RAW; "" = nothing
+}
+
+func (c *Conn) find(ctx context.Context, criteria query, extended bool) (Found, error) {
 	var out Found
-	q, among := *criteria, imap.UIDSet{{Start: 1}}
+	q, among := criteria, imap.UIDSet{{Start: 1}}
 	if len(q.UID) == 1 {
 		among, q.UID = q.UID[0], nil
 	}
@@ -32,7 +48,7 @@ func (c *Conn) Search(ctx context.Context, criteria *imap.SearchCriteria, extend
 	res, err := askOn(among, true, func(part imap.UIDSet) (Result, seen, error) {
 		asked := q
 		if asked.UID = append(slices.Clone(q.UID), part); first {
-			asked = *criteria
+			asked = criteria
 		}
 		first = false
 		return c.search(ctx, &asked, extended, part, &out, &bad)
@@ -49,17 +65,20 @@ func (c *Conn) Search(ctx context.Context, criteria *imap.SearchCriteria, extend
 
 // search runs one UID SEARCH and adds what it finds. It says what of it is among the UIDs
 // that are asked about.
-func (c *Conn) search(ctx context.Context, criteria *imap.SearchCriteria, extended bool, among imap.UIDSet, out *Found, bad *bool) (Result, seen, error) {
+func (c *Conn) search(ctx context.Context, q *query, extended bool, among imap.UIDSet, out *Found, bad *bool) (Result, seen, error) {
 	var came seen
 	k := c.command("UID SEARCH")
 	if extended {
 		k.arg("RETURN (ALL)")
 	}
-	if criteriaCharset(criteria) {
+	if criteriaCharset(&q.SearchCriteria) || isWide(q.gmail) {
 		k.arg("CHARSET UTF-8")
 	}
 	begin := len(k.buf)
-	k.criteria(criteria, 0)
+	k.criteria(&q.SearchCriteria, 0)
+	if q.gmail != "" {
+		k.arg("X-GM-RAW").str(q.gmail)
+	}
 	everything := string(k.buf[begin:]) == " ALL"
 	if len(k.buf) > maxCommand {
 		k.refuse("search is too long")
@@ -94,15 +113,12 @@ func (c *Conn) search(ctx context.Context, criteria *imap.SearchCriteria, extend
 
 // criteriaCharset says whether a string beyond ASCII is searched for.
 func criteriaCharset(q *imap.SearchCriteria) bool {
-	wide := func(s string) bool {
-		return strings.ContainsFunc(s, func(r rune) bool { return r > '~' })
-	}
 	for _, h := range q.Header {
-		if wide(h.Value) {
+		if isWide(h.Value) {
 			return true
 		}
 	}
-	if slices.ContainsFunc(append(append([]string(nil), q.Body...), q.Text...), wide) {
+	if slices.ContainsFunc(append(append([]string(nil), q.Body...), q.Text...), isWide) {
 		return true
 	}
 	for i := range q.Not {
@@ -117,6 +133,8 @@ func criteriaCharset(q *imap.SearchCriteria) bool {
 	}
 	return false
 }
+
+func isWide(s string) bool { return strings.ContainsFunc(s, func(r rune) bool { return r > '~' }) }
 
 // criteria appends what is searched for; nothing is ALL.
 func (k *command) criteria(q *imap.SearchCriteria, depth int) {
