@@ -222,8 +222,11 @@ func realHistory(r *rig, srv peer, rnd *rand.Rand) {
 		start1[name] = map[uint32][]string{}
 	}
 	poll(40*time.Second, func() bool {
+		if r.differs() != "" {
+			return false
+		}
 		held, err := r.st.Gones(ctx, r.id) // of them is not told yet
-		return err == nil && len(held) == 0 && r.differs() == ""
+		return err == nil && len(held) == 0
 	})
 	r.check()
 	r.fold(start1, r.journal(0))
