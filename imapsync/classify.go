@@ -1,6 +1,7 @@
 package imapsync
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/postrider/postrider/internal/egress"
 	"github.com/postrider/postrider/internal/tlsconf"
+	"github.com/postrider/postrider/store/secret"
 )
 
 // ErrorKind says what became of a command or a connection.
@@ -51,8 +53,11 @@ type Error struct {
 	Stage   string // one of the Stage words
 	Command string // verb, never arguments; "" before the first command
 	Code    string // response code without brackets and arguments, upper case; "" = none
-	Text    string // the server's text, valid UTF-8, ≤ 1 KiB
+	Text    string // the server's text, valid UTF-8, ≤ 1 KiB, credentials hidden
 	Err     error  // cause; nil for a server's reply
+
+	// Said is Text as the server said it, where something of it is hidden: to decide by.
+	Said secret.Text
 }
 
 // Error implements error.
@@ -175,8 +180,9 @@ func Classify(err error) Fault {
 func classifyReply(e *Error, f *Fault) {
 	atLogin := e.Stage == StageLogin
 	read := e.Stage == StageCommand && e.Kind != ErrBye
-	text := strings.ToLower(e.Text)
-	if m := backoffTime.FindStringSubmatch(e.Text); m != nil {
+	said := cmp.Or(e.Said.Reveal(), e.Text)
+	text := strings.ToLower(said)
+	if m := backoffTime.FindStringSubmatch(said); m != nil {
 		f.throttled(m)
 		return
 	}

@@ -53,7 +53,7 @@ func infoOf(c *wire.Conn) Info {
 		ObjectID:   caps.Has("OBJECTID"),
 		Gmail:      caps.Has("X-GM-EXT-1"),
 	}
-	for _, name := range caps.List() {
+	for _, name := range c.Capabilities() {
 		if name != "IMAP4rev2" {
 			info.Capabilities = append(info.Capabilities, name)
 		}
@@ -81,7 +81,7 @@ func failure(err error) error {
 	case e.Kind == wire.Auth:
 		kind = ErrNo
 	}
-	return &Error{Kind: kind, Stage: e.Stage, Command: e.Command, Code: string(e.Code), Text: e.Text, Err: e.Err}
+	return &Error{Kind: kind, Stage: e.Stage, Command: e.Command, Code: string(e.Code), Text: e.Text, Said: e.Said, Err: e.Err}
 }
 
 // is says whether err is of a kind.

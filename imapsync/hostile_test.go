@@ -98,6 +98,34 @@ func TestHostileLogin(t *testing.T) {
 	}
 }
 
+// TestDiscreetLogin: what a server repeats of the password is not shown, and what stands in
+// its words by chance decides nothing less.
+func TestDiscreetLogin(t *testing.T) {
+	send, expect, answer, silence := imaptest.Send, imaptest.Expect, imaptest.Answer, imaptest.Silence
+	for _, c := range []struct{ pass, says, response, code, class string }{
+		{"hunter2-x", "NO [AUTHENTICATIONFAILED] no aHVudGVyMi14 for jo", "no *** for jo", "AUTHENTICATIONFAILED", "credentials"},
+		{"password1", "NO Wrong password", "Wrong ***", "", "credentials"},
+		{"authentic", "NO [AUTHENTICATIONFAILED] Authentication failed", "*** failed", "AUTHENTICATIONFAILED", "credentials"},
+		{"again-in-5", "NO try again in 5 minutes", "try *** in 5 minutes", "", "throttled"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			script, _, err := dialScript(t, func(s *store.Server) { s.Pass = secret.New(c.pass) },
+				send("* OK hi\r\n"), answer("CAPABILITY", "* CAPABILITY IMAP4rev1\r\n"), expect("LOGIN"), send("{tag} "+c.says+"\r\n"), silence())
+			t.Cleanup(script.Close)
+			if f := Classify(err); f.Response != c.response || f.Code != c.code || f.Class != c.class || strings.Contains(err.Error(), c.pass) {
+				t.Errorf("%s: %+v, %v", c.says, f, err)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		script, s, err := dialScript(t, nil, imaptest.LoggedIn("IDLE X-HUNTER2"))
+		t.Cleanup(script.Close)
+		if err != nil || !slices.Equal(s.Info().Capabilities, []string{"***", "IDLE", "IMAP4rev1"}) || !s.Info().Idle {
+			t.Errorf("%v, %v", s.Info().Capabilities, err)
+		}
+	})
+}
+
 // TestOddLogin: servers that are strange and must be let in by.
 func TestOddLogin(t *testing.T) {
 	send, expect, answer := imaptest.Send, imaptest.Expect, imaptest.Answer

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/redact"
 	"github.com/postrider/postrider/store"
 )
 
@@ -88,7 +89,11 @@ func (w *worker) mergeLatches(stored []store.Latch) {
 
 // serverVersion is what the server says that it is, as far as it does.
 func (w *worker) serverVersion() string {
-	return strings.TrimSpace(w.info.ServerName + " " + w.info.Version)
+	version := strings.TrimSpace(w.info.ServerName + " " + w.info.Version)
+	if s := w.account().IMAP; s != nil {
+		version = redact.New(s.Pass.Reveal(), s.AccessToken.Reveal()).Hide(version) // it is stored
+	}
+	return version
 }
 
 // tierPlan says how changes to known messages are found, and what is not used.

@@ -26,32 +26,6 @@ func (Credentials) String() string { return "redacted" }
 // GoString implements fmt.GoStringer.
 func (Credentials) GoString() string { return "redacted" }
 
-// discreetly logs in by f. Some servers repeat in a refusal what they refuse: neither the
-// error nor the trace tells it.
-func (c *Conn) discreetly(a Credentials, f func() error) error {
-	var pairs []string
-	for _, s := range []string{a.Token, a.Pass} {
-		if len(s) < 4 {
-			continue // it would make texts unreadable, and stands in some of them by chance
-		}
-		plain := base64.StdEncoding.EncodeToString([]byte(a.Identity + "\x00" + a.User + "\x00" + s))
-		pairs = append(pairs, plain, "***", s, "***", base64.StdEncoding.EncodeToString([]byte(s)), "***")
-	}
-	hide := strings.NewReplacer(pairs...)
-	if c.trace != nil {
-		c.trace.hide = hide
-		defer func() { c.trace.hide = nil }()
-	}
-	err := f()
-	for e, ok := errors.AsType[*Error](err); ok; e, ok = errors.AsType[*Error](e.Err) {
-		e.Text, e.CodeText = hide.Replace(e.Text), hide.Replace(e.CodeText)
-		if told, ok := e.Err.(challenge); ok {
-			e.Err = challenge(hide.Replace(string(told)))
-		}
-	}
-	return err
-}
-
 // challenge is what a server said of a refused token.
 type challenge string
 
@@ -99,7 +73,7 @@ func tryAnother(err error) bool {
 	if e.Status == imap.StatusResponseTypeBad {
 		return true
 	}
-	text := strings.ToLower(e.Text)
+	text := strings.ToLower(e.said())
 	for _, w := range []string{"throttl", "too many", "rate limit", "try again", "temporar"} {
 		if strings.Contains(text, w) {
 			return false // another try would make it worse
@@ -171,10 +145,10 @@ func (c *Conn) authenticate(ctx context.Context, m sasl.Client) error {
 		in = in[:n]
 		switch mech {
 		case "OAUTHBEARER":
-			told = cleanText(in)
+			told = c.shown(in)
 			return []byte(encodeSASL([]byte{1})) // RFC 7628 section 3.2.3
 		case "XOAUTH2":
-			told = cleanText(in)
+			told = c.shown(in)
 			return nil
 		}
 		out, err := m.Next(in)

@@ -17,9 +17,8 @@ const maxCommand = 8 << 10
 
 // Result is the tagged OK of a command.
 type Result struct {
-	Code     imap.ResponseCode
-	CodeText string
-	Text     string
+	Code imap.ResponseCode // as the server says it: to decide by, not to be shown
+	args string            // the code's
 	// Damaged counts responses of the command that could not be read, or not whole:
 	// what is missing from the answer may exist.
 	Damaged int
@@ -259,9 +258,9 @@ func (k *command) ended(r *response) (Result, error) {
 	if k.tagged != nil {
 		k.tagged(r)
 	}
-	res := Result{Code: r.status.code, CodeText: cleanText(r.status.args), Text: cleanText(r.status.text), Damaged: k.damaged}
+	res := Result{Code: r.status.code, args: string(r.status.args[:min(len(r.status.args), maxText)]), Damaged: k.damaged}
 	if r.status.typ != imap.StatusResponseTypeOK {
-		return res, r.status.err(c.stage, k.verb)
+		return res, c.refused(&r.status, k.verb)
 	}
 	return res, nil
 }

@@ -23,6 +23,8 @@ type Conn struct {
 	rd    reader
 	trace *tracer
 
+	secrets [2]string // password and token: shared with whoever holds the account
+
 	stage  string
 	verb   string // of the command in flight
 	tag    []byte // of the command in flight; empty between commands
@@ -106,7 +108,8 @@ func (c *Conn) Caps() Caps { return c.caps }
 // Counters are what the connection did so far.
 func (c *Conn) Counters() Counters { return c.counters }
 
-// ServerID is what the server said of itself; its zero value says nothing.
+// ServerID is what the server said of itself, to decide by and not to be shown; its zero
+// value says nothing.
 func (c *Conn) ServerID() imap.IDData { return c.id }
 
 // Namespaces are the server's, where it told them.

@@ -62,8 +62,9 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 		return nil, err
 	}
 	c := newConn(raw, lim)
+	c.secrets = [...]string{o.Auth.Pass, o.Auth.Token}
 	if o.Trace != nil {
-		c.trace = &tracer{out: o.Trace, full: o.TraceFull}
+		c.trace = &tracer{out: o.Trace, full: o.TraceFull, hide: c.redactor()}
 	}
 	undo := c.guard(ctx)
 	err = c.start(ctx, &o)
@@ -127,7 +128,7 @@ func (c *Conn) start(ctx context.Context, o *Options) error {
 	c.preauth = preauth
 	if !preauth {
 		c.capsTold = false
-		if err := c.discreetly(o.Auth, func() error { return c.login(ctx, o) }); err != nil {
+		if err := c.login(ctx, o); err != nil {
 			return err
 		}
 		if !c.capsTold {
@@ -187,7 +188,7 @@ func (c *Conn) greeting() (preauth bool, err error) {
 		}
 	}
 	if r.kind != rStatus {
-		return false, c.fail(&Error{Kind: Protocol, Stage: StageGreeting, Text: "greeting is not IMAP: " + cleanText(r.b[:min(len(r.b), 120)])})
+		return false, c.fail(&Error{Kind: Protocol, Stage: StageGreeting, Text: "greeting is not IMAP: " + c.shown(r.b[:min(len(r.b), 120)])})
 	}
 	c.prove()
 	c.code(&r)
@@ -197,7 +198,7 @@ func (c *Conn) greeting() (preauth bool, err error) {
 	case imap.StatusResponseTypePreAuth:
 		return true, nil
 	}
-	return false, c.fail(r.status.err(StageGreeting, ""))
+	return false, c.fail(c.refused(&r.status, ""))
 }
 
 // startTLS upgrades the connection. RFC 3501 section 6.2.1: what was learnt before is

@@ -19,6 +19,10 @@
 // Errors are *Error. After No, Bad and Refused the connection is usable; after every
 // other kind it is closed.
 //
+// What a server repeats of the credentials is hidden, as far as package redact recognizes
+// it, in all that is made to be shown: the texts of an Error and of Changes, Capabilities,
+// and the trace. Answers are given as they came.
+//
 // Implemented: RFC 3501 (as amended in practice), 2177 IDLE, 2342 NAMESPACE, 2971 ID,
 // 3516 BINARY (fetch), 3691 UNSELECT, 4315 UIDPLUS, 4731 ESEARCH, 4959 SASL-IR, 4978
 // COMPRESS=DEFLATE, 5161 ENABLE, 5258/5819/6154 LIST with SPECIAL-USE and STATUS, 5465

@@ -1,11 +1,14 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/postrider/postrider/store/secret"
 )
 
 // Kind says what became of a command or a connection.
@@ -54,7 +57,8 @@ type Error struct {
 	Status   imap.StatusResponseType // of a server's reply; "" when it is not one
 	Code     imap.ResponseCode       // upper case, without brackets and arguments; "" = none
 	CodeText string                  // the code's arguments
-	Text     string                  // the server's text or ours, valid UTF-8, ≤ 1 KiB
+	Text     string                  // the server's text or ours, valid UTF-8, ≤ 1 KiB, credentials hidden
+	Said     secret.Text             // Text as the server said it, where something of it is hidden: to decide by
 	Command  string                  // verb, never arguments; "" before the first command
 	Stage    string
 	Err      error // cause; nil for a server's reply
@@ -83,6 +87,9 @@ func (e *Error) Error() string {
 	}
 	return b.String()
 }
+
+// said is what to decide by.
+func (e *Error) said() string { return cmp.Or(e.Said.Reveal(), e.Text) }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

@@ -59,7 +59,7 @@ func (c *Conn) Fetch(ctx context.Context, set imap.UIDSet, items []Item, o Fetch
 		})
 		out.Damaged += res.Damaged
 		if was := (Result{Code: out.Code}); !was.Partial() { // one part that is not whole is enough
-			out.Code, out.CodeText, out.Text = res.Code, res.CodeText, res.Text
+			out.Code, out.args = res.Code, res.args
 		}
 		if err != nil {
 			return out, err

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 
 	"github.com/emersion/go-imap/v2"
@@ -63,6 +64,12 @@ func (c *Conn) Exists() uint32 { return c.folder.Exists }
 func (c *Conn) Changes() Changes {
 	ch := c.changes
 	c.changes = Changes{}
+	if ch.Throttle != "" {
+		ch.Throttle = cmp.Or(c.shown([]byte(ch.Throttle)), "throttled")
+	}
+	if ch.Alert != "" {
+		ch.Alert = c.shown([]byte(ch.Alert))
+	}
 	return ch
 }
 
@@ -71,8 +78,8 @@ func (c *Conn) unasked(r *response) error {
 	if r.kind == rStatus {
 		c.code(r)
 		if r.status.typ == imap.StatusResponseTypeBye {
-			c.changes.Bye = cleanText(r.status.text)
-			c.bye = r.status.err(c.stage, c.verb)
+			c.bye = c.refused(&r.status, c.verb)
+			c.changes.Bye = c.bye.Text
 		}
 		return nil
 	}
@@ -205,16 +212,13 @@ func (c *Conn) code(r *response) {
 	switch s.code {
 	case "":
 	case "ALERT", "WEBALERT":
-		c.changes.Alert = cleanText(s.text)
+		c.changes.Alert = hint(s.text)
 	case "CAPABILITY":
 		c.setCaps(s.args)
 	case "NOTIFICATIONOVERFLOW":
 		c.changes.Overflow = true
 	case "THROTTLED":
-		c.changes.Throttle = cleanText(s.text)
-		if c.changes.Throttle == "" {
-			c.changes.Throttle = "throttled"
-		}
+		c.changes.Throttle = cmp.Or(hint(s.text), "throttled")
 	case "HIGHESTMODSEQ":
 		n := modSeq(s.args)
 		if c.selecting {
@@ -248,6 +252,9 @@ func (c *Conn) code(r *response) {
 		c.folder.ReadOnly = false
 	}
 }
+
+// hint keeps a text until Changes shows it: some servers say it with every answer.
+func hint(text []byte) string { return string(text[:min(len(text), maxText)]) }
 
 func number32or0(v []byte) (uint32, bool) {
 	n, ok := number(v)

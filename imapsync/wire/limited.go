@@ -25,7 +25,7 @@ func (r *Result) limited() (at imap.UID, yes bool) {
 	if r.Code != "MESSAGELIMIT" && r.Code != "LIMIT" {
 		return 0, false
 	}
-	if _, word, ok := strings.Cut(r.CodeText, " "); ok {
+	if _, word, ok := strings.Cut(r.args, " "); ok {
 		n, _ := number32([]byte(strings.TrimSpace(word)))
 		at = imap.UID(n)
 	}

@@ -72,7 +72,7 @@ func (c *Conn) Raw(ctx context.Context, cmd Cmd, f func(Response) error) (Result
 func (c *Conn) tokens(r *response) Response {
 	out := Response{Num: r.num, Name: upperString(r.name)}
 	if r.kind == rStatus {
-		out.Code, out.Text = string(r.status.code), cleanText(r.status.text)
+		out.Code, out.Text = string(shownCode(c.redactor(), r.status.code)), c.shown(r.status.text)
 		return out
 	}
 	s := r.scan()

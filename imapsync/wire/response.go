@@ -146,19 +146,3 @@ func codeEnd(b []byte) int {
 	}
 	return bytes.IndexByte(b, ']')
 }
-
-// err makes an *Error of a reply that is not OK.
-func (s *status) err(stage, verb string) *Error {
-	e := &Error{Stage: stage, Command: verb, Status: s.typ, Code: s.code, CodeText: cleanText(s.args), Text: cleanText(s.text)}
-	switch {
-	case s.typ == imap.StatusResponseTypeBye:
-		e.Kind = Bye
-	case stage == StageLogin:
-		e.Kind = Auth
-	case s.typ == imap.StatusResponseTypeBad:
-		e.Kind = Bad
-	default:
-		e.Kind = No
-	}
-	return e
-}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/postrider/postrider/internal/redact"
 )
 
 // Direction is who said a line of a trace.
@@ -16,26 +18,20 @@ const (
 )
 
 // Trace hears what is said on a connection, line by line and without line ends, with
-// secrets masked: arguments of LOGIN and AUTHENTICATE are `***`, literals `{1234 bytes}`,
-// and strings in ENVELOPE and of content `"***"`. It is called by the owner of the connection and must not
-// block; what becomes of a line is its own business.
+// secrets masked: arguments of LOGIN and AUTHENTICATE and what shows something of the
+// credentials are `***`, literals `{1234 bytes}`, and strings in ENVELOPE and of content
+// `"***"`. Of a line redact.Most bytes are told. It is called by the owner of the
+// connection and must not block; what becomes of a line is its own business.
 type Trace func(d Direction, line string)
 
 type tracer struct {
 	out  Trace
-	full bool              // ENVELOPE is shown
-	hide *strings.Replacer // masks what a server repeats of the credentials; nil: not logging in
+	full bool            // ENVELOPE is shown
+	hide redact.Redactor // of the credentials
 }
 
-// maxTrace bounds a line.
-const maxTrace = 4 << 10
-
 func (t *tracer) say(d Direction, line []byte) {
-	s := string(line)
-	if t.hide != nil {
-		s = t.hide.Replace(s)
-	}
-	s = strings.ToValidUTF8(s[:min(len(s), maxTrace)], "\uFFFD")
+	s := strings.ToValidUTF8(t.hide.Hide(string(line[:min(len(line), redact.Most)])), "\uFFFD")
 	t.out(d, strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return '·'

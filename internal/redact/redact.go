@@ -52,22 +52,27 @@ func (r Redactor) Hide(s string) string {
 	}
 	text, at := plain(s)
 	var hidden []bool
-	for _, f := range r.forms {
-		where := map[string][]int{} // of the text's parts of that length: it is short, tokens are long
-		for i := 0; i+f.tell <= len(text); i++ {
-			where[text[i:i+f.tell]] = append(where[text[i:i+f.tell]], i)
+	// Of the text's parts, not of a secret's: it is short, tokens are long.
+	last, before := map[string]int{}, make([]int, len(text)) // where a part ends last, where it ended before; 0 = nowhere
+	for n, f := range r.forms {
+		if n == 0 || f.tell != r.forms[n-1].tell {
+			clear(last)
+			for end := f.tell; end <= len(text); end++ {
+				part := text[end-f.tell : end]
+				before[end-1], last[part] = last[part], end
+			}
 		}
-		for i := 0; i+f.tell <= len(f.text) && len(where) > 0; i++ {
+		for i := 0; i+f.tell <= len(f.text) && len(last) > 0; i++ {
 			part := f.text[i : i+f.tell]
-			for _, from := range where[part] {
+			for end := last[part]; end > 0; end = before[end-1] {
 				if hidden == nil {
 					hidden = make([]bool, len(s))
 				}
-				for k := at[from]; k <= at[from+f.tell-1]; k++ {
+				for k := at[end-f.tell]; k <= at[end-1]; k++ {
 					hidden[k] = true
 				}
 			}
-			delete(where, part)
+			delete(last, part)
 		}
 	}
 	if hidden == nil {
@@ -109,6 +114,8 @@ func inWord(r rune) bool {
 // tells of every octet where in s it comes from.
 func plain(s string) (text string, at []int) {
 	var b strings.Builder
+	b.Grow(len(s))
+	at = make([]int, 0, len(s))
 	for i, r := range s {
 		switch {
 		case unicode.IsSpace(r), unicode.IsControl(r), r == '\\':
