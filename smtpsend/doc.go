@@ -26,10 +26,11 @@
 // The spool of an account is what it has due; its slots bound its transactions in all
 // processes, and a tenth of the workers those in this one. A task that finds no slot ends,
 // and who has a slot drains the spool. A failure of the account or its server puts the
-// spool to sleep, and one submission is let through to probe when it wakes; what goes by a
-// gateway in trouble waits alone. Of a host that fails for everybody one account is let
-// through every 30 s, in each process. Transactions that take long do not count among the
-// workers, and a host that hung has a share of its own until it answers.
+// spool to sleep, and one submission is let through to probe when it wakes. What goes by
+// gateways goes on meanwhile, and by one in trouble it waits alone. Of a host that fails for
+// everybody one account is let through every 30 s, in each process. Transactions that take
+// long do not count among the workers, and a host that hung has a share of its own until it
+// answers.
 //
 // # Goroutines
 //

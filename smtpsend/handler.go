@@ -141,20 +141,19 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 	}
 	r.at = at
 	defer r.server.share.give(at)
-	switch {
-	case own && !r.hosts.isDown(host):
-	case r.byGateway(ctx, id):
-		host = ""
-	case !own:
-		return nil
-	}
-	if again, ok := r.hosts.enter(host, time.Now()); !ok {
-		r.alarms.Set(string(r.account), again)
-		return nil
+	if own {
+		var again time.Time
+		if again, own = r.hosts.enter(host, time.Now()); !own {
+			r.alarms.Set(string(r.account), again)
+		}
 	}
 	c, err := r.store.ClaimSubmission(ctx, store.Claim{
 		Account: r.account, ID: id, Owner: r.owner, Lease: lease, Slots: r.hosts.slots(r.account, slots, time.Now()), Limits: limits, WarnAt: r.set.SendLimitWarnAt,
+		Elsewhere: !own,
 	})
+	if own && (c.Answer != store.ClaimOK || c.Submission.Gateway != "") {
+		r.hosts.leave(host)
+	}
 	if err != nil {
 		return err
 	}
@@ -177,7 +176,7 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		switch {
 		case c.Reason != store.HeldSendLimit && c.Reason != store.HeldAuthentication:
 		case id == "":
-			r.holdAll(ctx, r.account, c.Reason, c.Until)
+			r.holdAll(ctx, r.account, c.Reason, c.Until, c.Answer == store.ClaimAsleep)
 		default: // the others have tasks of their own
 			r.holdOne(ctx, id, c.Reason, c.Until)
 		}
@@ -201,15 +200,6 @@ func (r *run) one(ctx context.Context, id store.SubmissionID) error {
 		return nil
 	}
 	return res
-}
-
-// byGateway says whether a submission goes by another server than the account's own.
-func (r *run) byGateway(ctx context.Context, id store.SubmissionID) bool {
-	if id == "" {
-		return false
-	}
-	row, err := r.store.Submission(ctx, id)
-	return err == nil && row.Gateway != ""
 }
 
 // giveUp ends a submission whose time was over before its turn came.

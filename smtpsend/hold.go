@@ -38,13 +38,19 @@ func (c *core) holdOne(ctx context.Context, id store.SubmissionID, reason string
 	}
 }
 
-// holdAll shows what must wait for long as held, each submission with one event. It reads
-// all that is due: once for the same time.
-func (c *core) holdAll(ctx context.Context, account store.AccountID, reason string, until time.Time) {
+// holdAll shows what must wait for long as held, each submission with one event: all that
+// waits, or only what goes by the account's own server. It reads all that is due: once for
+// the same time.
+func (c *core) holdAll(ctx context.Context, account store.AccountID, reason string, until time.Time, own bool) {
 	if !c.hosts.holds(account, until) {
 		return
 	}
-	err := c.waiting(ctx, account, until.Add(-holdFrom), func(row store.Submission) *step { return held(row, reason, until) })
+	err := c.waiting(ctx, account, until.Add(-holdFrom), func(row store.Submission) *step {
+		if own && row.Gateway != "" {
+			return nil
+		}
+		return held(row, reason, until)
+	})
 	if err != nil {
 		c.hosts.holds(account, time.Time{}) // the next look does it
 	}

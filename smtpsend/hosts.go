@@ -55,14 +55,16 @@ func (h *hosts) enter(host string, now time.Time) (again time.Time, ok bool) {
 	return time.Time{}, true
 }
 
-// isDown says whether a host fails for everybody.
-func (h *hosts) isDown(host string) bool {
+// leave takes back that an account entered: nothing was asked of the host.
+func (h *hosts) leave(host string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.down[host].isDown()
+	if s := h.down[host]; s.isDown() {
+		s.next = time.Time{}
+	}
 }
 
-// isDown is asked under the lock of hosts.
+// isDown says whether the host fails for everybody. It is asked under the lock of hosts.
 func (s *hostState) isDown() bool {
 	return s != nil && s.fails >= hostFails && len(s.accounts) >= hostAccounts
 }

@@ -25,6 +25,10 @@ func TestHosts(t *testing.T) {
 	if _, ok := h.enter("other:25", noon); !ok {
 		t.Error("another host")
 	}
+	h.leave("mx:25")
+	if _, ok := h.enter("mx:25", noon.Add(time.Second)); !ok {
+		t.Error("who asked nothing of the host was the probe")
+	}
 	h.report("mx:25", "b", false)
 	if _, ok := h.enter("mx:25", noon.Add(time.Second)); !ok {
 		t.Error("closed after it answered")

@@ -275,7 +275,7 @@ func (r *run) asleep(ctx context.Context, s *step) {
 	r.m.sleeps.WithLabelValues(s.sleep).Inc()
 	r.alarms.Set(string(r.account), s.until)
 	if s.sleep != SleepServer {
-		r.holdAll(ctx, r.account, s.sleep, s.until)
+		r.holdAll(ctx, r.account, s.sleep, s.until, true)
 	}
 }
 

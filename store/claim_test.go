@@ -149,6 +149,80 @@ func TestClaim_says_why_not(t *testing.T) {
 			}
 			f.answer(store.ClaimOK, 0, f.claim())
 		},
+		"the spool sleeps, and what goes by a gateway goes on": func(t *testing.T, f *sender) {
+			by := func(m *store.Submission) { m.Gateway = "gw" }
+			due := func(want ...time.Duration) {
+				t.Helper()
+				due, err := f.DueSpools(t.Context(), 0, 10)
+				if err != nil || len(due) != len(want) || len(due) > 0 && !due[0].Since.Equal(f.now.Add(want[0])) {
+					t.Errorf("due %v, want %v, %v", due, want, err)
+				}
+			}
+			own := f.accept()
+			f.pass(time.Millisecond)
+			first := f.accept(by)
+			f.pass(time.Millisecond)
+			second := f.accept(by)
+			later := f.accept(by, func(m *store.Submission) { m.SendAt = f.now.Add(time.Minute) })
+			if err := f.SleepSpool(t.Context(), f.a.ID, store.Sleep{Until: f.now.Add(time.Hour), Reason: "server", Level: 3}); err != nil {
+				t.Fatal(err)
+			}
+			due(-time.Millisecond)
+			f.answer(store.ClaimAsleep, time.Hour, f.claim(func(c *store.Claim) { c.ID = own.ID }))
+			if c := f.claim(); c.Answer != store.ClaimOK || c.Submission.ID != first.ID || c.Probe || !c.Next.Equal(f.now) {
+				t.Errorf("%+v", c)
+			} else {
+				f.move(c.Submission, store.SubmissionQueued, store.MoveOps{}, func(m *store.Submission) { m.NextAttempt = f.now.Add(2 * time.Hour) })
+			}
+			due(0)
+			if c := f.claim(func(c *store.Claim) { c.ID = second.ID }); c.Answer != store.ClaimOK || c.Submission.ID != second.ID || c.Probe || !c.Next.Equal(f.now.Add(time.Minute)) {
+				t.Errorf("%+v", c)
+			} else {
+				f.move(c.Submission, store.SubmissionSent, store.MoveOps{})
+			}
+			due()
+			f.answer(store.ClaimAsleep, time.Hour, f.claim())
+			f.answer(store.ClaimNotDue, time.Minute, f.claim(func(c *store.Claim) { c.ID = later.ID }))
+			f.pass(time.Minute)
+			f.move(later, store.SubmissionCanceled, store.MoveOps{})
+			f.answer(store.ClaimAsleep, 59*time.Minute, f.claim())
+			due()
+
+			f.pass(time.Hour) // the spool's own is the probe, and only that
+			probe := f.claim()
+			if !probe.Probe || probe.Submission.ID != own.ID {
+				t.Errorf("%+v", probe)
+			}
+			third := f.accept(by)
+			if c := f.claim(func(c *store.Claim) { c.ID = third.ID }); c.Answer != store.ClaimOK || c.Probe {
+				t.Errorf("%+v", c)
+			}
+		},
+		"only by a gateway": func(t *testing.T, f *sender) {
+			elsewhere := func(c *store.Claim) { c.Elsewhere = true }
+			own := f.accept()
+			f.answer(store.ClaimNone, 0, f.claim(elsewhere))
+			f.answer(store.ClaimNone, 0, f.claim(elsewhere, func(c *store.Claim) { c.ID = own.ID }))
+			by := f.accept(func(m *store.Submission) { m.Gateway = "gw" })
+			if c := f.claim(elsewhere); c.Answer != store.ClaimOK || c.Submission.ID != by.ID {
+				t.Errorf("%+v", c)
+			}
+			f.answer(store.ClaimNone, 0, f.claim(elsewhere))
+			f.answer(store.ClaimOK, 0, f.claim())
+		},
+		"a row by a gateway is lost": func(t *testing.T, f *sender) {
+			f.accept()
+			lost := f.accept(func(m *store.Submission) { m.Gateway = "gw" })
+			f.rdb.Del(t.Context(), f.key("q:"+string(lost.ID)))
+			f.rdb.ZRem(t.Context(), f.key("a:"+string(f.a.ID)+":outbox:due"), string(lost.ID))
+			if err := f.SleepSpool(t.Context(), f.a.ID, store.Sleep{Until: f.now.Add(time.Hour), Reason: "server"}); err != nil {
+				t.Fatal(err)
+			}
+			f.answer(store.ClaimAsleep, time.Hour, f.claim())
+			if due, err := f.DueSpools(t.Context(), 0, 10); err != nil || len(due) > 0 {
+				t.Error(due, err)
+			}
+		},
 		"the spool slept until it is woken": func(t *testing.T, f *sender) {
 			f.accept()
 			sleep := func() {

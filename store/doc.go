@@ -51,6 +51,7 @@
 //	{sNN}:a:ID:outbox:spool hash    n bytes of what waits; paused; sleep why level     none
 //	                                probe of a spool that sleeps or wakes; limit
 //	{sNN}:a:ID:outbox:due   zset    submissions that wait -> when they are due, in ms  none
+//	{sNN}:a:ID:outbox:gateway zset  likewise, those of them that go by a gateway       none
 //	{sNN}:a:ID:outbox:STATE zset    all submissions of the account in a state; of      none
 //	                                processing: the slots that are taken
 //	{sNN}:a:ID:outbox:limits hash   m, h, H and minute or hour -> messages, messages,  25 h

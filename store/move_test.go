@@ -532,6 +532,7 @@ func TestSubmission_books_agree(t *testing.T) {
 			"accept": func() {
 				m := f.accept(func(m *store.Submission) {
 					m.SendAt = f.now.Add(time.Duration(rapid.IntRange(-1, 2).Draw(rt, "later")) * time.Minute)
+					m.Gateway = rapid.SampledFrom([]string{"", "gw"}).Draw(rt, "gateway")
 				})
 				rows[m.ID] = m
 			},
@@ -555,7 +556,7 @@ func TestSubmission_books_agree(t *testing.T) {
 			steps[rapid.SampledFrom(names).Draw(rt, "step")]()
 		}
 		ctx := t.Context()
-		active, waiting, due := 0, 0, false
+		active, waiting, due, dueElsewhere := 0, 0, false, false
 		for _, st := range store.SubmissionStates {
 			var want []string
 			for id, m := range rows {
@@ -579,6 +580,10 @@ func TestSubmission_books_agree(t *testing.T) {
 			if (err == nil) != m.Waiting() || err == nil && int64(score) != m.Due().UnixMilli() {
 				rt.Errorf("%s is %s %s and due at %v, %v", id, m.State, m.Reason, score, err)
 			}
+			by, err := f.rdb.ZScore(ctx, f.key("a:support:outbox:gateway"), string(id)).Result()
+			if (err == nil) != (m.Waiting() && m.Gateway != "") || err == nil && by != score {
+				rt.Errorf("%s by gateway %q is %s and due there at %v, %v", id, m.Gateway, m.State, by, err)
+			}
 			ends := map[bool]string{true: "ended"}[m.State.Final() || m.State == unknown]
 			if m.State == unknown && len(m.Deferred) > 0 {
 				ends = "unsettled"
@@ -598,14 +603,15 @@ func TestSubmission_books_agree(t *testing.T) {
 				waiting++
 			}
 			due = due || m.Waiting() && !m.Due().After(f.now)
+			dueElsewhere = dueElsewhere || m.Waiting() && !m.Due().After(f.now) && m.Gateway != ""
 		}
 		sp, err := f.Spool(ctx, f.a.ID)
 		if err != nil || sp.Active != active || sp.Rows != waiting || sp.Bytes != int64(waiting)*7 {
 			rt.Errorf("%+v, %v; want %d active, %d waiting", sp, err, active, waiting)
 		}
 		spools, err := f.DueSpools(ctx, 0, 10)
-		if asleep := sp.Sleep.Until.After(f.now); err != nil || (len(spools) == 1) != (due && !asleep) {
-			rt.Errorf("due %v, asleep %v: %+v, %v", due, asleep, spools, err)
+		if asleep := sp.Sleep.Until.After(f.now); err != nil || (len(spools) == 1) != (due && !asleep || dueElsewhere) {
+			rt.Errorf("due %v, by a gateway %v, asleep %v: %+v, %v", due, dueElsewhere, asleep, spools, err)
 		}
 		if n := f.rdb.ZCard(ctx, f.key("outbox:leases")).Val(); n != int64(active) {
 			rt.Errorf("%d leases, %d active", n, active)

@@ -41,8 +41,10 @@ type Claim struct {
 	Lease   time.Duration
 	Slots   int // submissions of the account that may be sent at once
 	Limits  Limits
-	WarnAt  int    // percent of a limit at which to say so; 0 = 90
-	Op      string // a claim repeated with the same one takes nothing more; "": it is not repeated
+	WarnAt  int // percent of a limit at which to say so; 0 = 90
+	// Elsewhere asks for what goes by a gateway alone, as every claim does while the spool sleeps.
+	Elsewhere bool
+	Op        string // a claim repeated with the same one takes nothing more; "": it is not repeated
 }
 
 // ClaimAnswer says what came of a claim.
@@ -51,7 +53,7 @@ type ClaimAnswer string
 // The answers.
 const (
 	ClaimOK     ClaimAnswer = "OK"
-	ClaimNone   ClaimAnswer = "NONE"   // nothing is due; Until is when something is
+	ClaimNone   ClaimAnswer = "NONE"   // nothing is due, or not Elsewhere; Until is when something is
 	ClaimNotDue ClaimAnswer = "NOTDUE" // the one asked for; Until is when it is
 	ClaimGone   ClaimAnswer = "GONE"   // it does not wait, or there is no such account
 	ClaimPaused ClaimAnswer = "PAUSED" // the account
@@ -99,10 +101,14 @@ func (s *Store) ClaimSubmission(ctx context.Context, c Claim) (Claimed, error) {
 	if c.Op == "" {
 		c.Op = rand.Text()
 	}
+	elsewhere := 0
+	if c.Elsewhere {
+		elsewhere = 1
+	}
 	l := c.Limits
 	answer, err := claimScript.slice(ctx, s.rdb, []string{s.k.tag(Shard(c.Account))},
 		string(c.Account), string(c.ID), c.Op, c.Owner, c.Lease.Milliseconds(), c.Slots,
-		l.MinInterval.Milliseconds(), l.PerMinute, l.PerHour, l.PerDay, l.RecipientsPerDay, warn)
+		l.MinInterval.Milliseconds(), l.PerMinute, l.PerHour, l.PerDay, l.RecipientsPerDay, warn, elsewhere)
 	if err != nil {
 		return Claimed{}, err
 	}

@@ -35,8 +35,8 @@ type MoveOps struct {
 // Charge is a number of messages (0 or 1) and recipients.
 type Charge struct{ Messages, Recipients int }
 
-// Sleep is why and until when nothing of an account is sent. When it is over one submission
-// is let through to probe, and the spool wakes or goes on sleeping by what became of it.
+// Sleep is why and until when nothing of an account is sent by its own server; what goes by
+// gateways is. When it is over one submission is let through to probe, and the spool wakes or goes on sleeping by what became of it.
 type Sleep struct {
 	Until  time.Time
 	Reason string
@@ -270,11 +270,16 @@ func (t *tx) outboxSets(was, next Submission) {
 			t.op("ZREM", t.key(k.outbox(n, "leases")), id)
 		}
 	}
-	due := t.key(k.outboxOf(t.id, "due"))
-	if next.Waiting() {
-		t.op("ZADD", due, next.Due().UnixMilli(), id)
-	} else if was.Waiting() {
-		t.op("ZREM", due, id)
+	sets := []int{t.key(k.outboxOf(t.id, "due"))}
+	if next.Gateway != "" {
+		sets = append(sets, t.key(k.outboxOf(t.id, "gateway")))
+	}
+	for _, set := range sets {
+		if next.Waiting() {
+			t.op("ZADD", set, next.Due().UnixMilli(), id)
+		} else if was.Waiting() {
+			t.op("ZREM", set, id)
+		}
 	}
 }
 
@@ -289,7 +294,8 @@ func (t *tx) tally(m Submission, sign int64) {
 // schedule puts the account where sweepers find its due submissions.
 func (t *tx) schedule() {
 	k := t.s.k
-	t.op("WORK", t.key(k.outbox(Shard(t.id), "work")), t.key(k.outboxOf(t.id, "due")), t.key(k.outboxOf(t.id, "spool")), string(t.id))
+	of := func(rest string) int { return t.key(k.outboxOf(t.id, rest)) }
+	t.op("WORK", t.key(k.outbox(Shard(t.id), "work")), of("due"), of("gateway"), of("spool"), string(t.id))
 }
 
 // wake ends the sleep of the spool.
@@ -312,7 +318,7 @@ func (s *Store) WakeSpool(ctx context.Context, account AccountID) error {
 	return err
 }
 
-// SleepSpool lets nothing of an account be sent for a while, apart from any submission.
+// SleepSpool puts the spool to sleep, apart from any submission.
 // Errors: ErrNotFound.
 func (s *Store) SleepSpool(ctx context.Context, account AccountID, sl Sleep) error {
 	tx := s.begin(account)
@@ -346,7 +352,7 @@ func (t *tx) dropOutbox(set Settings, now time.Time, rows, bytes string) (droppe
 		t.finally("TALLY", t.key(k.outbox(n, "sum")), "bytes", "-"+bytes)
 	}
 	t.finally("ZREM", t.key(k.outbox(n, "work")), string(t.id))
-	gone := []string{spool, k.outboxOf(t.id, "due"), k.outboxOf(t.id, "limits")}
+	gone := []string{spool, k.outboxOf(t.id, "due"), k.outboxOf(t.id, "gateway"), k.outboxOf(t.id, "limits")}
 	days := k.keyDays(t.id, now)
 	for _, key := range slices.Concat(gone, days[:], k.sentWeeks(t.id, now, set.sentLogFor())) {
 		t.finally("UNLINK", t.key(key))

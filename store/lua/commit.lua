@@ -82,7 +82,7 @@ local function operate()
         redis.call('ZREM', key, member)
         redis.call('HDEL', KEYS[tonumber(args[1])], member)
       end
-    elseif cmd == 'WORK' then schedule(key, KEYS[tonumber(args[1])], KEYS[tonumber(args[2])], args[3])
+    elseif cmd == 'WORK' then schedule(key, KEYS[tonumber(args[1])], KEYS[tonumber(args[2])], KEYS[tonumber(args[3])], args[4])
     elseif cmd == 'TALLY' then tally(key, args[1], args[2])
     elseif cmd == 'DROP' then -- a set of submissions, with the rows behind prefix args[4] where it is given
       if redis.call('EXISTS', key) == 1 then

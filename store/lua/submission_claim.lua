@@ -3,29 +3,31 @@
 -- KEYS[1] the shard's key prefix, of which all keys are made
 -- ARGV account · queueId ("": the first one due) · operation id · owner · lease in ms · slots
 --   least ms between two claims · limits per minute, hour, day · of recipients a day (0: none)
---   percent of a limit at which to say so
+--   percent of a limit at which to say so · elsewhere ("1": only what goes by a gateway)
 -- Returns {"OK", now, "1" if it is the probe of a spool that wakes, due time of the next one ("": none),
 --     n, n limits that are about to be reached, the row's fields and values}
---   {"NONE", due time of the next one or ""}   nothing is due
+--   {"NONE", due time of the next one or ""}   nothing is due, or not elsewhere
 --   {"NOTDUE", when}                           the one asked for
 --   {"GONE"}                                   it does not wait, or the account is not there
 --   {"PAUSED"} {"ASLEEP", until, why; "" while its probe is on its way} {"BUSY"} {"PACED", until, now}
 --   {"LIMIT", until, n, n limits that are reached}
 -- A limit is seven words: approaching or exceeded, name, unit, volume, limit, window's start and end.
--- With all but OK nothing was changed, but when to look again.
+-- With all but OK nothing was changed, but when to look again. While the spool sleeps, what
+-- goes by a gateway is claimed all the same.
 --
 -- Atomic, because slot, limits, attempt and fence must be taken together or not at all: two
 -- processes that looked first would both send. The operation id stands in the row, so that a
 -- claim whose answer was lost is answered again and takes no second submission.
 local P, account, id, op, owner = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local A, S, R = P .. 'a:' .. account .. ':outbox:', P .. 'outbox:', P .. 'q:'
-local spool, due, processing = A .. 'spool', A .. 'due', A .. 'processing'
+local spool, due, gateway, processing = A .. 'spool', A .. 'due', A .. 'gateway', A .. 'processing'
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local function int(n) return string.format('%.0f', n) end
 
+local from = due -- or gateway, while nothing else is to be sent
 local function taken(row, probe, near)
-  local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')
   local answer = {'OK', int(now), probe, head[2] or '', #near}
   for _, v in ipairs(near) do answer[#answer + 1] = v end
   answer[#answer + 1], answer[#answer + 2] = 'id', string.sub(row, #R + 1)
@@ -44,13 +46,26 @@ if redis.call('HEXISTS', P .. 'accounts', account) == 0 then return {'GONE'} end
 local s = redis.call('HMGET', spool, 'paused', 'sleep', 'why', 'probe')
 if s[1] then return {'PAUSED'} end
 
+local asleep
+if s[2] and tonumber(s[2]) > now then
+  asleep = {'ASLEEP', s[2], s[3] or ''}
+elseif s[2] and s[4] and redis.call('ZSCORE', processing, s[4]) then
+  asleep = {'ASLEEP', redis.call('HGET', R .. s[4], 'lease') or int(now), ''}
+end
+if asleep or ARGV[13] == '1' then from = gateway end
+
 if id == '' then
   for _ = 1, 100 do -- ids whose row is gone are dropped on the way
-    local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
-    if not head[1] then return {'NONE', ''} end
-    if tonumber(head[2]) > now then return {'NONE', head[2]} end
-    if redis.call('EXISTS', R .. head[1]) == 1 then id = head[1]; break end
+    local head = redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')
+    if not head[1] or tonumber(head[2]) > now then
+      local own = asleep and redis.call('ZRANGE', due, 0, 0, 'WITHSCORES') or {}
+      if own[1] and tonumber(own[2]) <= now then return asleep end
+      return {'NONE', own[2] or head[2] or ''}
+    end
+    if redis.call('ZSCORE', due, head[1]) and redis.call('EXISTS', R .. head[1]) == 1 then id = head[1]; break end
     redis.call('ZREM', due, head[1])
+    redis.call('ZREM', gateway, head[1])
+    schedule(S .. 'work', due, gateway, spool, account)
   end
   if id == '' then return {'NONE', int(now)} end
 else
@@ -58,23 +73,17 @@ else
   if not at then return {'GONE'} end
   if tonumber(at) > now then return {'NOTDUE', at} end
 end
+local by = redis.call('ZSCORE', gateway, id)
+if not by and from == gateway then return asleep or {'NONE', ''} end
 local row = R .. id
 local state, attempt, fence, version, rcpt = unpack(redis.call('HMGET', row, 'state', 'attempt', 'fence', 'v', 'rcpt'))
 if not state then return {'GONE'} end
-
-local probe = '0'
-if s[2] then
-  if tonumber(s[2]) > now then return {'ASLEEP', s[2], s[3] or ''} end
-  if s[4] and redis.call('ZSCORE', processing, s[4]) then
-    return {'ASLEEP', redis.call('HGET', R .. s[4], 'lease') or int(now), ''}
-  end
-  probe = '1'
-end
+local probe = s[2] and not by and '1' or '0'
 if #busy >= tonumber(ARGV[6]) then return {'BUSY'} end
 
 local function wait(until_)
   redis.call('HSET', spool, 'limit', int(until_))
-  schedule(S .. 'work', due, spool, account)
+  schedule(S .. 'work', due, gateway, spool, account)
 end
 local table_ = A .. 'limits'
 local interval = tonumber(ARGV[7])
@@ -155,11 +164,12 @@ redis.call('HSET', row, 'state', 'processing', 'stage', 'connect', 'reason', '',
   'lease', lease, 'charged', charged, 'attempt', int((tonumber(attempt or '0') or 0) + 1),
   'fence', int((tonumber(fence or '0') or 0) + 1), 'v', int((tonumber(version or '0') or 0) + 1))
 redis.call('ZREM', due, id)
+redis.call('ZREM', gateway, id)
 redis.call('ZREM', A .. state, id)
 redis.call('ZREM', S .. state, id)
 redis.call('ZADD', processing, 0, id)
 redis.call('ZADD', S .. 'processing', 0, id)
 redis.call('ZADD', S .. 'leases', lease, id)
 if probe == '1' then redis.call('HSET', spool, 'probe', id) end
-schedule(S .. 'work', due, spool, account)
+schedule(S .. 'work', due, gateway, spool, account)
 return taken(row, probe, near)

@@ -23,7 +23,7 @@ for _, id in ipairs(ids) do
         tally(sum, 'n', -1)
         tally(sum, 'bytes', -tonumber(r[3] or '0'))
       end
-      schedule(S .. 'work', A .. 'due', A .. 'spool', r[1]) -- a spool that is empty now does not sleep
+      schedule(S .. 'work', A .. 'due', A .. 'gateway', A .. 'spool', r[1]) -- a spool that is empty now does not sleep
     end
   end
   redis.call('UNLINK', row, row .. ':body')
