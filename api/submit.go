@@ -94,9 +94,6 @@ func (s *Server) submit(ctx context.Context, in *submitIn) (*submitted, error) {
 		r.DryRun = dry
 	}
 	got, err := s.o.Submitter.Submit(ctx, r)
-	if errors.Is(err, store.ErrStateLost) && s.o.Store.RestoreUnwatched(ctx, in.id()) == nil {
-		got, err = s.o.Submitter.Submit(ctx, r)
-	}
 	if err != nil {
 		return nil, ofSubmission(in.id(), err)
 	}

@@ -227,11 +227,7 @@ func (c *core) move(ctx context.Context, was store.Submission, s *step, ops stor
 		ops.SentLog = &store.SentLog{MessageIDs: ids(s.row), Recipients: s.sentTo, At: s.now}
 	}
 	ops.Forget = c.forget(was, s)
-	next, err := c.store.MoveSubmission(ctx, was, s.row, s.events, ops)
-	if errors.Is(err, store.ErrStateLost) && c.store.RestoreUnwatched(ctx, was.Account) == nil {
-		return c.store.MoveSubmission(ctx, was, s.row, s.events, ops)
-	}
-	return next, err
+	return c.store.MoveSubmission(ctx, was, s.row, s.events, ops)
 }
 
 // forget is when a row is removed that a step ends; zero where it changes no state, and what

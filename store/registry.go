@@ -180,13 +180,8 @@ func (s *Store) setPaused(ctx context.Context, id AccountID, reason string, paus
 		a.Paused = &Pause{Reason: reason, Since: now.UTC()}
 		return nil
 	}, func(tx *tx, _ Account) ([]events.Event, error) {
-		st, err := s.State(ctx, id)
-		if errors.Is(err, ErrStateLost) { // of who is paused no worker restores it
-			if err = s.RestoreUnwatched(ctx, id); err == nil {
-				st, err = s.State(ctx, id)
-			}
-		}
-		if err != nil {
+		var st State
+		if err := s.restored(ctx, id, func() (err error) { st, err = s.State(ctx, id); return err }); err != nil {
 			return nil, err
 		}
 		n := Shard(id)

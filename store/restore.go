@@ -55,6 +55,16 @@ func (s *Store) RestoreUnwatched(ctx context.Context, id AccountID) error {
 	return err
 }
 
+// restored does f, and once more where it found the account's state gone and
+// RestoreUnwatched brought it back.
+func (s *Store) restored(ctx context.Context, id AccountID, f func() error) error {
+	err := f()
+	if errors.Is(err, ErrStateLost) && s.RestoreUnwatched(ctx, id) == nil {
+		return f()
+	}
+	return err
+}
+
 // stateKnown says whether an account's state is there, and not behind its journal.
 func (s *Store) stateKnown(ctx context.Context, id AccountID) (bool, error) {
 	st, err := s.State(ctx, id)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -83,6 +84,40 @@ func TestResume_after_the_state_was_lost(t *testing.T) {
 		t.Errorf("%v, %v", a.Paused, err)
 	}
 	if got := fmt.Sprint(journal(t, s, a.ID)); !strings.HasSuffix(got, "accountPaused 3 accountStateLost 4 accountResumed]") {
+		t.Error(got)
+	}
+}
+
+// So is it by who accepts a submission, moves it, or resumes the account.
+func TestRestored_on_the_way(t *testing.T) {
+	sendOnly := support()
+	sendOnly.IMAP, sendOnly.SMTP = nil, sendOnly.IMAP
+	rdb := storetest.MiniredisClient(t)
+	s, ctx := storetest.On(t, rdb), t.Context()
+	if _, err := s.CreateAccount(ctx, sendOnly); err != nil {
+		t.Fatal(err)
+	}
+	lose(t, rdb, "*:support:state")
+	m := store.Submission{ID: store.NewSubmissionID("support", time.Now()), Account: "support", To: []string{"b@x"}}
+	a, err := s.AcceptSubmission(ctx, store.Accept{Submission: m, Body: strings.NewReader("message")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose(t, rdb, "*:support:state")
+	next := a.Submission
+	next.State = store.SubmissionCanceled
+	if _, err := s.MoveSubmission(ctx, a.Submission, next, nil, store.MoveOps{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.PauseAccount(ctx, "support", "api"); err != nil {
+		t.Error(err)
+	}
+	lose(t, rdb, "*:support:state")
+	if _, err := s.ResumeAccount(ctx, "support", "api"); err != nil {
+		t.Error(err)
+	}
+	const want = "1 accountAdded 2 accountStateLost 3 messageQueued 4 accountStateLost 5 accountPaused 6 accountStateLost 7 accountResumed"
+	if got := strings.Join(journal(t, s, "support"), " "); got != want {
 		t.Error(got)
 	}
 }

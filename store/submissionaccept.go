@@ -137,7 +137,8 @@ func judgeKey(account AccountID, i Idempotency, now time.Time, found [4]*redis.S
 // AcceptSubmission stores a submission with its body, its idempotency key and messageQueued
 // (and messageHeld, where it or its account's pause says so) in one script. A body above
 // 512 KiB is stored before that, piece by piece, to be forgotten if the script never comes.
-// A repeat with the same ID is recognised.
+// A repeat with the same ID is recognised. A state that was lost is restored first where no
+// worker does it.
 //
 // Errors: ErrNotFound (no such account), ErrOutboxFull, ErrKeyReused, ErrStateLost, and what
 // Body answers.
@@ -165,7 +166,11 @@ func (s *Store) acceptBody(ctx context.Context, m *Submission, u *upload, a Acce
 		return Accepted{}, err
 	}
 	for try := 0; ; try++ {
-		done, err := s.accept(ctx, *m, u, a.Idempotency, limits)
+		var done Accepted
+		err := s.restored(ctx, m.Account, func() (err error) {
+			done, err = s.accept(ctx, *m, u, a.Idempotency, limits)
+			return err
+		})
 		if !errors.Is(err, ErrStale) || try == 4 {
 			return done, err
 		}

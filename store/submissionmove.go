@@ -54,7 +54,8 @@ const (
 
 // MoveSubmission writes a step, with its events, in one script, if the submission is as it
 // was read. It gives what was stored. A repeat after a lost answer is recognised, as long as
-// nothing else happened to the submission.
+// nothing else happened to the submission. A state that was lost is restored first where no
+// worker does it.
 //
 // Errors: ErrStale, ErrNotFound (the row, its account, or the body that it was to be sent
 // with again is gone), ErrStateLost.
@@ -68,10 +69,15 @@ func (s *Store) MoveSubmission(ctx context.Context, was, next Submission, evs []
 
 // MoveSubmissions makes steps of several submissions of one account, at most 100, all or none.
 // Errors: as MoveSubmission.
-func (s *Store) MoveSubmissions(ctx context.Context, moves []Move, ops MoveOps) ([]Submission, error) {
+func (s *Store) MoveSubmissions(ctx context.Context, moves []Move, ops MoveOps) (moved []Submission, err error) {
 	if len(moves) == 0 {
 		return nil, nil
 	}
+	err = s.restored(ctx, moves[0].Was.Account, func() (err error) { moved, err = s.tryMoves(ctx, moves, ops); return err })
+	return moved, err
+}
+
+func (s *Store) tryMoves(ctx context.Context, moves []Move, ops MoveOps) ([]Submission, error) {
 	account := moves[0].Was.Account
 	tx := s.begin(account)
 	var evs []events.Event
