@@ -44,7 +44,7 @@ func (w *worker) heard() Changes {
 	if c.Listed {
 		w.listAt = earliest(w.listAt, later(now, w.listed.Add(listLeast)))
 	}
-	if c.Overflow {
+	if c.Overflow && w.notified {
 		w.unsubscribed(errors.New("the server lost count of what changed"))
 	}
 	if c.Throttle != "" && now.After(w.slowUntil) {

@@ -82,9 +82,9 @@ func (w *worker) poll(ctx context.Context, wake time.Time) error {
 		return context.Cause(ctx)
 	case <-w.kick:
 	case <-t.C:
-	}
-	if due > 0 {
-		w.vain = 0
+		if due > 0 {
+			w.vain = 0
+		}
 	}
 	if err := w.roundTrip(ctx); err != nil {
 		return err

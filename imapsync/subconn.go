@@ -156,6 +156,7 @@ func (w *worker) listenOnce(ctx context.Context, acct *store.Account, s *subconn
 	s.mu.Unlock()
 	w.tellOf(s, sub) // what happened before is looked for as well
 	for {
+		began := time.Now()
 		end, err := sess.Idle(ctx, min(w.cfg.ProofInterval, profile.IdleRestart))
 		if ctx.Err() != nil {
 			if !errors.Is(context.Cause(ctx), errLeaseLost) {
@@ -171,8 +172,8 @@ func (w *worker) listenOnce(ctx context.Context, acct *store.Account, s *subconn
 		if sess.Changes().Any() {
 			w.tellOf(s, sub)
 		}
-		if end == IdleServer {
-			if err := wait(ctx, time.Second); err != nil { // one that ends IDLE at once is not asked without end
+		if end != IdleTimeout { // one that ends IDLE at once is not asked without end
+			if err := wait(ctx, time.Second-time.Since(began)); err != nil {
 				return err
 			}
 		}

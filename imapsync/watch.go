@@ -56,7 +56,7 @@ func (w *worker) watch(ctx context.Context) error {
 }
 
 // breathe comes after a pass that began then. Passes that follow each other at once and
-// tell of nothing, because of what the server pushes meanwhile, come further and further
+// have nothing to tell, now or behind a hold, because of what the server pushes meanwhile, come further and further
 // apart; one that had a time to come at is none of them.
 func (w *worker) breathe(ctx context.Context, began time.Time) error {
 	const free, calm, most = 3, time.Second, 15 * time.Second
@@ -164,7 +164,8 @@ func (w *worker) commit(ctx context.Context, c store.Change) error {
 		w.met.events.WithLabelValues(string(e.Data.EventType())).Inc()
 	}
 	if len(c.Events) > 0 {
-		w.activeAt, w.told = time.Now(), true
+		w.activeAt = time.Now()
 	}
+	w.told = w.told || len(c.Events)+len(c.Hold) > 0
 	return nil
 }

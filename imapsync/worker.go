@@ -115,7 +115,7 @@ type worker struct {
 	messages     int
 	shortIdles   int
 	passedAt     time.Time // the end of the last pass
-	told         bool      // events were committed since
+	told         bool      // events were committed since, or messages held
 	vain         int       // passes in a row, one behind the other, without any
 	unwritten    int       // waits for the store since the last commit
 

@@ -1,0 +1,103 @@
+package imapsync
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/store"
+)
+
+// Passes that hold what left say nothing yet, and are not in vain: mail that comes in the
+// middle of a long deletion is told of as ever.
+func TestBreathe_deletions_that_are_held_delay_no_mail(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.srv.objectID = true
+		d.old("INBOX", 1500)
+		d.started()
+		d.pass(time.Minute)
+		d.srv.act(func() { d.srv.refused["Archive"] = true; d.srv.add("Archive", "hidden", time.Now()) }) // nothing is looked for there
+		for i := range 400 {
+			d.srv.expunge("INBOX", uint32(i+1))
+			d.pass(90 * time.Millisecond)
+		}
+		d.srv.put("INBOX", "new")
+		d.pass(2 * time.Second)
+		if got := d.took(); !slices.Contains(got, "messageNew INBOX <new> new") {
+			t.Errorf("told within two seconds: %q", got)
+		}
+	})
+}
+
+// Where NOTIFY is off, that hints were lost is nothing new.
+func TestNotify_overflow_without_it_asks_nothing(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.started()
+		lists, _, _ := d.did(func() {
+			for range 60 {
+				d.srv.overflow()
+				d.pass(5 * time.Second)
+			}
+		})
+		if lists > 4 {
+			t.Errorf("%d LISTs in five minutes", lists)
+		}
+	})
+}
+
+// restless ends every IDLE at once, with a change.
+type restless struct {
+	Session
+	mu    *sync.Mutex
+	idles *int
+}
+
+func (r *restless) Idle(ctx context.Context, limit time.Duration) (IdleEnd, error) {
+	r.mu.Lock()
+	*r.idles++
+	n := *r.idles
+	r.mu.Unlock()
+	if n > 5000 {
+		return r.Session.Idle(ctx, limit) // the test fails, and ends
+	}
+	return IdleChanged, nil
+}
+
+func (r *restless) Changes() Changes { r.Session.Changes(); return Changes{Exists: true} }
+
+// A further connection whose server ends IDLE with every breath is not asked without end,
+// nor is the account.
+func TestSubconnection_does_not_spin(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		t.Run(fmt.Sprint("main refused ", refused), func(t *testing.T) {
+			bubble(t, true, func(d *den) {
+				var mu sync.Mutex
+				idles, dials := 0, 0
+				d.dial = func(ctx context.Context, _ store.Account) (Session, error) {
+					s, err := d.srv.dial(ctx)
+					mu.Lock()
+					defer mu.Unlock()
+					if dials++; err == nil && dials > 1 {
+						s = &restless{s, &mu, &idles}
+					}
+					return s, err
+				}
+				d.apart("Archive")
+				d.started()
+				if refused {
+					d.srv.act(func() { d.srv.refused["INBOX"] = true })
+					d.srv.put("INBOX", "unread")
+				}
+				_, _, commands := d.did(func() { d.pass(5 * time.Minute) })
+				mu.Lock()
+				defer mu.Unlock()
+				if idles > 400 || commands > 4000 {
+					t.Errorf("%d IDLEs, %d commands in five minutes", idles, commands)
+				}
+			})
+		})
+	}
+}
