@@ -21,6 +21,7 @@ type accountIn struct {
 	Email      Opt[string]     `json:"email,omitempty" maxLength:"320" example:"jo@example.com"`
 	Path       Opt[List]       `json:"path,omitempty" doc:"folders to watch: a path or a list of them; * or null means all"`
 	Live       Opt[List]       `json:"subconnections,omitempty" doc:"further folders that are watched live, each on a connection of its own, as far as the provider's limit goes; plan says which"`
+	Indexer    Opt[string]     `json:"imapIndexer,omitempty" enum:"full,fast" doc:"fast: new mail alone is told, no changes and no deletions, and nothing is kept of messages; folders that were looked at already change with a flush; default full"`
 	Logs       Opt[bool]       `json:"logs,omitempty" doc:"true: what is said on its connections is logged, with secrets, addresses and contents masked; needs log.trace"`
 	Webhooks   Opt[string]     `json:"webhooks,omitempty" maxLength:"2048" doc:"the account's own webhook URL; null or empty removes it"`
 	Headers    Opt[[]headerIn] `json:"webhooksCustomHeaders,omitempty" maxItems:"50"`
@@ -90,6 +91,9 @@ func (in accountIn) apply(a *store.Account, c Config) error {
 	}
 	if in.Live.Set {
 		a.Live = in.Live.Value
+	}
+	if in.Indexer.Set {
+		a.Indexer = strings.TrimPrefix(in.Indexer.Value, "full")
 	}
 	in.Logs.into(&a.Logs)
 	if in.Webhooks.Set {

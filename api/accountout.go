@@ -36,6 +36,7 @@ type accountOut struct {
 	Epoch      int64       `json:"epoch"`
 	Path       []string    `json:"path" nullable:"false"`
 	Live       []string    `json:"subconnections,omitempty" nullable:"false"`
+	Indexer    string      `json:"imapIndexer,omitempty" enum:"fast"`
 	Logs       bool        `json:"logs,omitempty"`
 	Webhooks   string      `json:"webhooks,omitempty"`
 	Headers    []headerOut `json:"webhooksCustomHeaders,omitempty" nullable:"false"`
@@ -197,7 +198,7 @@ func rowOf(a store.Account, st store.State, silent time.Duration, now time.Time)
 // show is an account as GET answers it.
 func show(a store.Account, st store.State, silent time.Duration, now time.Time) accountOut {
 	out := accountOut{
-		AccountRow: rowOf(a, st, silent, now), Version: a.Version, Epoch: a.Epoch, Path: a.Paths, Live: a.Live, Logs: a.Logs,
+		AccountRow: rowOf(a, st, silent, now), Version: a.Version, Epoch: a.Epoch, Path: a.Paths, Live: a.Live, Indexer: a.Indexer, Logs: a.Logs,
 		NotifyFrom: stamp(a.NotifyFrom), Connections: st.Status.Connections,
 		WatchingOut:  watchingOf(a.Override),
 		ContentOut:   ContentOut(a.Override.ContentOverride),

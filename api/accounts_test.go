@@ -110,13 +110,13 @@ func TestAccountRoundTrip(t *testing.T) {
 func TestAccountConnections(t *testing.T) {
 	f := newFace(t)
 	f.call(200, "POST", "/v1/account", jo)
-	f.call(200, "PUT", "/v1/account/jo", `{"subconnections":"Work","logs":true}`)
+	f.call(200, "PUT", "/v1/account/jo", `{"subconnections":"Work","logs":true,"imapIndexer":"fast"}`)
 	shown := f.call(200, "GET", "/v1/account/jo", "")
-	if live, _ := shown["subconnections"].([]any); len(live) != 1 || live[0] != "Work" || shown["logs"] != true {
-		t.Errorf("subconnections %v, logs %v", shown["subconnections"], shown["logs"])
+	if live, _ := shown["subconnections"].([]any); len(live) != 1 || live[0] != "Work" || shown["logs"] != true || shown["imapIndexer"] != "fast" {
+		t.Errorf("subconnections %v, logs %v, imapIndexer %v", shown["subconnections"], shown["logs"], shown["imapIndexer"])
 	}
-	f.call(200, "PUT", "/v1/account/jo", `{"subconnections":null,"logs":null}`)
-	if shown = f.call(200, "GET", "/v1/account/jo", ""); shown["subconnections"] != nil || shown["logs"] != nil {
+	f.call(200, "PUT", "/v1/account/jo", `{"subconnections":null,"logs":null,"imapIndexer":"full"}`)
+	if shown = f.call(200, "GET", "/v1/account/jo", ""); shown["subconnections"] != nil || shown["logs"] != nil || shown["imapIndexer"] != nil {
 		t.Errorf("taken away: %v", shown)
 	}
 }

@@ -88,7 +88,7 @@ func mailbox(f store.Folder, meta store.FolderMeta, looked bool) mailboxOut {
 		NoInferiors: slices.ContainsFunc(f.Attrs, func(a string) bool {
 			return strings.EqualFold(a, `\Noinferiors`)
 		}),
-		Messages: meta.Count, UIDNext: meta.UIDNext,
+		Messages: meta.Messages(), UIDNext: meta.UIDNext,
 	}
 	if f.Delimiter != "" {
 		if i := strings.LastIndex(f.Path, f.Delimiter); i >= 0 {

@@ -18,7 +18,7 @@ import (
 // that this version does not know. They are refused like any unknown field, in words
 // that spare the search for a typing error.
 var later = map[string]bool{
-	"oauth2": true, "proxy": true, "imapIndexer": true, "expectedEmail": true, "resyncDelay": true, "useAuthServer": true,
+	"oauth2": true, "proxy": true, "expectedEmail": true, "resyncDelay": true, "useAuthServer": true,
 	"trackOpens": true, "trackClicks": true, "reason": true, "limits": true, "ip": true,
 	"trackingEnabled": true, "listId": true, "previewText": true, "baseUrl": true, "template": true, "render": true, "mailMerge": true,
 	"localAddress": true, "notifyRefusalAsBounce": true,

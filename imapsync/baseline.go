@@ -53,6 +53,9 @@ func (s *step) firstLook(ctx context.Context) error {
 		return err
 	}
 	first.Top, first.Low, first.ModSeq = top, top, s.sel.ModSeq
+	if m.Fast = s.w.fast(); m.Fast {
+		first.Low, m.Snap.Messages = 1, uint32(len(uids)) // nothing is taken in
+	}
 	m.Unlooked, m.UIDValidity, m.UIDNext, m.Baseline = false, s.sel.UIDValidity, top, &first
 	if first.Reason != reasonNew {
 		m.Look = time.Now().UTC()
@@ -300,7 +303,7 @@ func (s *step) live(ctx context.Context, exists int) (int, error) {
 	c := s.w.heard()
 	s.expunged += c.Expunged
 	now := int(s.w.sess.Exists())
-	if !c.Exists {
+	if !c.Exists || s.d.meta.Fast {
 		return now, nil
 	}
 	n := max(s.d.meta.UIDNext, 1)
@@ -338,10 +341,10 @@ func (s *step) announce(ctx context.Context) error {
 			}
 		}
 		slices.SortFunc(msgs, func(a, b Message) int { return int(int64(a.UID) - int64(b.UID)) })
-		if err := s.consume(ctx, msgs); err != nil {
+		if err := s.withhold(ctx, chunk, msgs); err != nil {
 			return err
 		}
-		if err := s.withhold(ctx, chunk, msgs); err != nil {
+		if err := s.consume(ctx, msgs); err != nil {
 			return err
 		}
 		s.d.told(chunk[len(chunk)-1])

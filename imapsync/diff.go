@@ -126,6 +126,9 @@ func (d *draft) record(uid uint32) (store.Record, bool) {
 
 // put writes one message into its block, copying the block at its first change.
 func (d *draft) put(r store.Record) {
+	if d.meta.Fast {
+		return
+	}
 	recs := d.own(store.BlockOf(r.UID))
 	i, ok := slices.BinarySearchFunc(recs, r.UID, compareUID)
 	if ok {

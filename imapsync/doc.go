@@ -34,6 +34,12 @@
 // it between the answer and the draft, message by message, within the memory that the
 // process has for it; what it does not get is said in the event.
 //
+// # New mail alone
+//
+// Folders of an account whose imapIndexer is fast keep nothing of their messages (fast.go):
+// what is new is told by the cursor, and neither changes nor deletions are. A folder's
+// first look says how it is watched, for as long as its state lasts.
+//
 // # A flush
 //
 // Who wants an account to begin anew leaves a wish in its state (store.Flush), in the script

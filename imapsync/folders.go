@@ -305,10 +305,10 @@ func (w *worker) renames(ctx context.Context, gone []*folder, fresh []Listed) (m
 func (w *worker) sameContent(ctx context.Context, f *folder, sel Selected) (bool, error) {
 	m := f.meta
 	if f.lost || m.Unlooked || m.Baseline != nil || sel.UIDValidity == 0 || m.UIDValidity != sel.UIDValidity ||
-		m.Count+m.Skew != int(sel.Exists) || sel.UIDNext != 0 && sel.UIDNext != max(m.UIDNext, m.Snap.UIDNext) {
+		m.Messages()+m.Skew != int(sel.Exists) || sel.UIDNext != 0 && sel.UIDNext != max(m.UIDNext, m.Snap.UIDNext) {
 		return false, nil
 	}
-	if m.Count == 0 || m.Count > renameLimit {
+	if m.Count == 0 || m.Count > renameLimit { // or it is watched fast
 		return true, nil
 	}
 	e, err := w.sess.UIDs(ctx, 1, 0)
@@ -336,7 +336,7 @@ func isRenamed(renamed map[*folder]rename, l Listed) bool {
 func (w *worker) deletedEvent(f *folder, rel *events.RelatedFolder) events.Event {
 	s := w.site(f)
 	id := s.mailboxEvent(events.MailboxDeletedType, f.meta.Incarnation, f.meta.UIDValidity, w.listVersion)
-	return s.event(id, events.MailboxDeleted{Folder: s.mailbox(), Messages: f.meta.Count, Related: rel})
+	return s.event(id, events.MailboxDeleted{Folder: s.mailbox(), Messages: f.meta.Messages(), Related: rel})
 }
 
 // renameEvents are the linked pair of a rename, or its mailboxRenamed: the messages keep
@@ -352,7 +352,7 @@ func (w *worker) renameEvents(ctx context.Context, f *folder, to store.Folder, i
 	newID := now.mailboxEvent(events.MailboxNewType, incarnation, f.meta.UIDValidity, w.listVersion)
 	deleted := w.deletedEvent(f, &events.RelatedFolder{Event: events.MailboxNewType, EventID: newID, Path: to.Path, IDsKept: true})
 	return []events.Event{deleted, now.event(newID, events.MailboxNew{
-		Folder: now.mailbox(), UIDValidity: validity(f.meta.UIDValidity), Messages: f.meta.Count,
+		Folder: now.mailbox(), UIDValidity: validity(f.meta.UIDValidity), Messages: f.meta.Messages(),
 		Related: &events.RelatedFolder{Event: events.MailboxDeletedType, EventID: deleted.ID, Path: f.Path, IDsKept: true},
 	})}
 }

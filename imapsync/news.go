@@ -107,7 +107,7 @@ func (s *step) awaited(ctx context.Context) error {
 	now := time.Now()
 	var due []uint32
 	for _, p := range s.d.meta.Pending {
-		if !now.Before(p.Next) {
+		if !now.Before(p.Next) && (p.UID < s.d.meta.UIDNext || !s.d.meta.Fast) {
 			due = append(due, p.UID)
 		}
 	}
@@ -129,11 +129,21 @@ func (s *step) fetchAll(ctx context.Context, uids []uint32) error {
 		if len(q.refused) > 1 && len(q.refused) == len(chunk) {
 			return q.err // all of them: it is the folder, not a message
 		}
-		if err := s.consume(ctx, msgs); err != nil {
-			return err
+		if s.d.meta.Fast { // written down before the cursor can be stored that is past it
+			err = s.absent(ctx, chunk, msgs, &q)
 		}
-		if err := s.absent(ctx, chunk, msgs, &q); err != nil {
+		if err == nil {
+			err = s.consume(ctx, msgs)
+		}
+		switch {
+		case err != nil:
 			return err
+		case !s.d.meta.Fast:
+			if err := s.absent(ctx, chunk, msgs, &q); err != nil {
+				return err
+			}
+		case chunk[k-1]+1 > s.d.meta.UIDNext:
+			s.d.meta.UIDNext, s.d.moved = chunk[k-1]+1, true
 		}
 		if s.f.limit > 0 {
 			s.f.limit = min(2*s.f.limit, chunkMessages)
@@ -173,8 +183,9 @@ func (s *step) absent(ctx context.Context, asked []uint32, came []Message, q *qu
 		if back {
 			s.d.comesBack(uid)
 		}
-		// The cursor goes past it: Pending keeps it.
-		s.d.meta.UIDNext = max(s.d.meta.UIDNext, uid+1)
+		if !s.d.meta.Fast { // the cursor goes past it: Pending keeps it
+			s.d.meta.UIDNext = max(s.d.meta.UIDNext, uid+1)
+		}
 	}
 	return nil
 }
@@ -339,6 +350,9 @@ func (s *step) consume(ctx context.Context, msgs []Message) error {
 		}
 		if !known && m.UID < s.d.meta.UIDNext && s.d.meta.Baseline != nil && m.UID < s.d.meta.Baseline.Top && !tell {
 			continue // the windows of the first look take it silently
+		}
+		if s.d.meta.Fast && (m.UID < s.d.meta.UIDNext || m.UID == ^uint32(0)) && !tell && s.d.awaited(m.UID) == nil {
+			continue // told of, or there before the first look; no cursor gets past the last UID there can be
 		}
 		ident := m.core().identity()
 		ours := s.appended(own, m)

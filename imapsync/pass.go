@@ -221,7 +221,7 @@ func (w *worker) wholePass(ctx context.Context) error {
 		if f.Watched == watchedNo {
 			continue
 		}
-		messages += f.meta.Count
+		messages += f.meta.Messages()
 		if f.meta.Fail == nil && (f.meta.Unlooked || f.meta.Baseline != nil || f.lost) {
 			pending++
 		}

@@ -152,6 +152,9 @@ func clean(m store.FolderMeta, st Status) bool {
 	if !st.HasMessages || !st.HasUIDNext || !st.HasUIDValidity || m.Snap.ModSeq > 0 && !st.HasModSeq {
 		return false
 	}
+	if m.Fast {
+		return st.Messages <= m.Snap.Messages && st.UIDNext == m.Snap.UIDNext && st.UIDValidity == m.Snap.UIDValidity
+	}
 	return st.Messages == m.Snap.Messages && st.UIDNext == m.Snap.UIDNext && st.UIDValidity == m.Snap.UIDValidity &&
 		(m.Snap.ModSeq == 0 || st.ModSeq == m.Snap.ModSeq)
 }

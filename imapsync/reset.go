@@ -156,14 +156,14 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	}
 	m := store.FolderMeta{
 		Version: old.Version, Incarnation: old.Incarnation + 1, UIDValidity: s.sel.UIDValidity, UIDNext: max(s.sel.UIDNext, 1),
-		ModSeq: s.sel.ModSeq, Look: look, Told: old.Told, Skew: s.d.meta.Skew,
+		ModSeq: s.sel.ModSeq, Look: look, Told: old.Told, Skew: s.d.meta.Skew, Fast: old.Fast,
 		Resets: append(slices.DeleteFunc(slices.Clone(old.Resets), func(t time.Time) bool {
 			return time.Since(t) > 24*time.Hour
 		}), time.Now().UTC()),
 	}
 	if old.Incarnation == 0 {
 		// What the folder's events were derived from is gone: any number but the old ones.
-		m.Incarnation = uint32(time.Now().Unix())
+		m.Incarnation, m.Fast = uint32(time.Now().Unix()), s.w.fast()
 	}
 	s.d.restart(m)
 	clear(s.d.blocks)
@@ -174,7 +174,7 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	untold := old.Baseline != nil && old.Baseline.Reason == reasonAdded && !from.IsZero()
 	matched := 0
 	for chunk := range slices.Chunk(uids, relinkWindow) {
-		ids, _, err := all(ctx, chunk, span(chunk), s.w.sess.Identities)
+		ids, rest, err := all(ctx, chunk, span(chunk), s.w.sess.Identities)
 		if err != nil {
 			return err
 		}
@@ -194,6 +194,10 @@ func (s *step) relink(ctx context.Context, reason string) error {
 				next.Announce = append(next.Announce, one.UID)
 			}
 		}
+		if m.Fast { // no list of what is known shows later that they are new
+			next.Announce = append(next.Announce, rest...)
+			slices.Sort(next.Announce)
+		}
 		s.w.progress(ctx, len(ids))
 	}
 	next.Top = s.d.meta.UIDNext
@@ -201,6 +205,9 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	reset := events.MailboxReset{
 		Folder: s.d.mailbox(), UIDValidity: validity(m.UIDValidity), Reason: reason,
 		Messages: s.d.known(), Matched: matched, Announced: len(next.Announce),
+	}
+	if m.Fast {
+		reset.Messages, s.d.meta.Snap.Messages = len(uids), uint32(len(uids))
 	}
 	if old.UIDValidity != 0 {
 		prev := validity(old.UIDValidity)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/events"
@@ -212,7 +213,12 @@ func (w *worker) plan() []string {
 			plan = append(plan, fmt.Sprintf("%s: the server counts %d messages that it does not list; compared every %s", f.Path, f.meta.Skew, short(auditSkewed)))
 		}
 	}
-	return append(append(plan, w.labelPlan()...), w.tierPlan()...)
+	changes := w.tierPlan()
+	fast, all := w.fastPlan()
+	if all {
+		changes = changes[1:]
+	}
+	return slices.Concat(plan, w.labelPlan(), fast, changes)
 }
 
 // short writes a duration without its zeroes.

@@ -123,6 +123,7 @@ type step struct {
 	again bool // something came meanwhile: one more step
 
 	number   uint64      // of this look
+	exists   uint32      // EXISTS before anything was asked, of a folder that is watched fast
 	before   uint32      // the cursor as it began
 	expunged int         // EXPUNGE responses that are not yet explained
 	pushed   imap.UIDSet // what pushes said vanished
@@ -197,6 +198,9 @@ func (s *step) settled() {
 
 // differences finds what is new, changed and gone since the cursors, and moves them.
 func (s *step) differences(ctx context.Context) error {
+	if s.d.meta.Fast {
+		return s.onlyNew(ctx)
+	}
 	s.before = s.d.meta.UIDNext
 	if err := s.awaited(ctx); err != nil {
 		return err
@@ -293,6 +297,10 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 			m.ModSeq = s.sel.ModSeq
 		}
 	}
+	if m.Fast {
+		m.Snap.Messages, m.Snap.ModSeq = s.exists, 0
+		f.meta.Snap.Messages = s.exists // alone it is worth no commit
+	}
 	if f.meta.Fail != nil {
 		s.recovered()
 	}
@@ -307,14 +315,14 @@ func (s *step) complete(ctx context.Context, flagsSeen bool) error {
 	if first := f.meta.Unlooked || f.meta.Baseline != nil; s.d.changed() && (!first || f.Watched == watchedIdle) {
 		f.active = now
 	}
-	if m.Audit.At.IsZero() {
+	if m.Audit.At.IsZero() && !m.Fast {
 		m.Audit = store.Audit{At: now.UTC(), Flags: now.UTC()} // the first look was one
 	}
-	if s.tier() != tierBaseline {
+	if s.tier() != tierBaseline && !m.Fast {
 		s.planFlags(now)
 	}
 	const storeLookEvery = time.Hour
-	if s.d.changed() || m.Snap != old.Snap || m.ModSeq != old.ModSeq || m.ModSeqPrev != old.ModSeqPrev || m.UIDValidity != old.UIDValidity ||
+	if s.d.changed() || s.fresh && m.Snap != old.Snap || m.ModSeq != old.ModSeq || m.ModSeqPrev != old.ModSeqPrev || m.UIDValidity != old.UIDValidity ||
 		now.Sub(f.meta.Look) > storeLookEvery {
 		m.Look = now.UTC()
 		return s.write(ctx)
@@ -351,7 +359,7 @@ func (s *step) write(ctx context.Context) error {
 // load brings the blocks of these UIDs into the draft.
 func (s *step) load(ctx context.Context, uids ...uint32) error {
 	want := s.d.need(uids...)
-	if len(want) == 0 {
+	if len(want) == 0 || s.d.meta.Fast {
 		return nil
 	}
 	got, err := s.w.st.Blocks(ctx, s.w.id, s.f.Num, s.f.meta, want...)

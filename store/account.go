@@ -19,6 +19,7 @@ type Account struct {
 	Email    string
 	Paths    []string        // folders to watch; empty = all
 	Live     []string        // folders beside the main one with a connection of their own (subconnections)
+	Indexer  string          // how its folders are watched from their first look on: "" = in full, or IndexerFast
 	Logs     bool            // its protocol trace is written, where the operator lets it
 	IMAP     *Server         // nil: nothing to watch
 	Webhooks secret.Text     // the account's own webhook URL (it may hold credentials); empty = none
@@ -42,6 +43,9 @@ type Account struct {
 	Updated time.Time
 	Deleted time.Time // zero, or when it was deleted: then only ID, Webhooks, Headers, Epoch are there
 }
+
+// IndexerFast is the Account.Indexer that has new mail told alone.
+const IndexerFast = "fast"
 
 // Server is a mail server and how to log in. A submission server may have no User: it trusts
 // the network that we come from.

@@ -33,6 +33,10 @@ type FolderMeta struct {
 	Blocks int    `json:"blocks"` // number of blocks
 	Sum    uint64 `json:"sum"`    // over block numbers and their counts; see Replace
 
+	// Fast: new mail alone is told, and there are no blocks. Its first look says so, for as long
+	// as what is known of the folder lasts.
+	Fast bool `json:"fast,omitempty"`
+
 	Look     time.Time   `json:"look,omitzero"` // last complete look
 	Snap     Snap        `json:"snap"`
 	Skew     int         `json:"skew,omitempty"`  // EXISTS minus what can be enumerated, once latched
@@ -98,6 +102,14 @@ type Failure struct {
 	Reason   string    `json:"reason"`
 	Response string    `json:"response,omitempty"`
 	Said     bool      `json:"said,omitempty"` // mailboxStalled was said
+}
+
+// Messages is how many messages the folder is known to have.
+func (m FolderMeta) Messages() int {
+	if m.Fast {
+		return int(m.Snap.Messages)
+	}
+	return m.Count
 }
 
 // Replace keeps Count, Blocks and Sum true when block idx, which held old messages,

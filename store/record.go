@@ -15,6 +15,7 @@ type record struct {
 	Email    string          `json:"email,omitempty"`
 	Paths    []string        `json:"paths,omitempty"`
 	Live     []string        `json:"live,omitempty"`
+	Indexer  string          `json:"imapIndexer,omitempty"`
 	Logs     bool            `json:"logs,omitempty"`
 	IMAP     *serverRecord   `json:"imap,omitempty"`
 	Webhooks string          `json:"webhooks,omitempty"` // sealed
@@ -55,7 +56,7 @@ type headerRecord struct {
 func (s *Store) seal(a Account) ([]byte, error) {
 	put := func(field string, t secret.Text) string { return s.ring.Seal(t, string(a.ID), field) }
 	r := record{
-		Name: a.Name, Email: a.Email, Paths: a.Paths, Live: a.Live, Logs: a.Logs, Metadata: a.Metadata, Override: a.Override,
+		Name: a.Name, Email: a.Email, Paths: a.Paths, Live: a.Live, Indexer: a.Indexer, Logs: a.Logs, Metadata: a.Metadata, Override: a.Override,
 		Webhooks: put("webhooks", a.Webhooks), NotifyFrom: a.NotifyFrom, Paused: a.Paused,
 		Version: a.Version, Epoch: a.Epoch, Created: a.Created, Updated: a.Updated, Deleted: a.Deleted,
 		IMAP: s.sealServer(string(a.ID), "imap", a.IMAP),
@@ -80,7 +81,7 @@ func (s *Store) unseal(id AccountID, b []byte) (Account, error) {
 		return fail(err)
 	}
 	a := Account{
-		ID: id, Name: r.Name, Email: r.Email, Paths: r.Paths, Live: r.Live, Logs: r.Logs, Metadata: r.Metadata, Override: r.Override,
+		ID: id, Name: r.Name, Email: r.Email, Paths: r.Paths, Live: r.Live, Indexer: r.Indexer, Logs: r.Logs, Metadata: r.Metadata, Override: r.Override,
 		NotifyFrom: r.NotifyFrom, Paused: r.Paused,
 		SMTPEHLOName: r.SMTPEHLOName, Copy: r.Copy, SendLimits: r.SendLimits, Aliases: r.Aliases, Locale: r.Locale, Timezone: r.Timezone,
 		Version: r.Version, Epoch: r.Epoch, Created: r.Created, Updated: r.Updated, Deleted: r.Deleted,
