@@ -16,11 +16,11 @@ import (
 func TestBreathe_deletions_that_are_held_delay_no_mail(t *testing.T) {
 	bubble(t, true, func(d *den) {
 		d.srv.objectID = true
-		d.old("INBOX", 1500)
+		d.old("INBOX", 600)
 		d.started()
 		d.pass(time.Minute)
 		d.srv.act(func() { d.srv.refused["Archive"] = true; d.srv.add("Archive", "hidden", time.Now()) }) // nothing is looked for there
-		for i := range 400 {
+		for i := range 180 {
 			d.srv.expunge("INBOX", uint32(i+1))
 			d.pass(90 * time.Millisecond)
 		}
