@@ -101,3 +101,67 @@ func TestSubconnection_does_not_spin(t *testing.T) {
 		})
 	}
 }
+
+// hasty has the server end some IDLEs at once, by their number.
+type hasty struct {
+	Session
+	n    int
+	ends func(n int) bool
+}
+
+func (h *hasty) Idle(ctx context.Context, limit time.Duration) (IdleEnd, error) {
+	if h.n++; h.ends(h.n) {
+		return IdleServer, nil
+	}
+	return h.Session.Idle(ctx, limit)
+}
+
+// A server that ends IDLE at once, again and again, is polled; one that does so now and then
+// is not.
+func TestIdle_that_ends_at_once(t *testing.T) {
+	for name, tt := range map[string]struct {
+		ends func(n int) bool
+		want []string
+	}{
+		"always":       {func(int) bool { return true }, []string{"IDLE: the server ends it at once"}},
+		"now and then": {func(n int) bool { return n%3 == 0 }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, true, func(d *den) {
+				d.dial = func(ctx context.Context, _ store.Account) (Session, error) {
+					s, err := d.srv.dial(ctx)
+					return &hasty{Session: s, ends: tt.ends}, err
+				}
+				d.started()
+				d.pass(3 * time.Hour)
+				if got := d.latches(); !slices.Equal(got, tt.want) {
+					t.Errorf("latches %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// Looks in vain come further and further apart, but for those that say when they come.
+func TestFolder_in_vain(t *testing.T) {
+	now := time.Now()
+	f := &folder{dirty: true}
+	for i, want := range []time.Duration{0, time.Second, 2 * time.Second, 4 * time.Second} {
+		f.inVain(now)
+		if wait := f.retryAt(); want == 0 != wait.IsZero() || want > 0 && wait.Sub(now) != want || f.dirty != wait.IsZero() {
+			t.Errorf("%d: again at %v, dirty %v; want after %v", i, wait, f.dirty, want)
+		}
+		now = now.Add(want)
+	}
+	for range 40 {
+		f.inVain(now)
+		if wait := f.retryAt().Sub(now); wait > time.Minute {
+			t.Fatalf("waits %v", wait)
+		}
+		now = now.Add(time.Minute)
+	}
+	f = &folder{dirty: true, short: &shortness{next: now.Add(time.Hour)}, doubt: &doubt{next: now.Add(time.Minute)}}
+	if f.inVain(now); f.dirty || f.vain != 0 || !f.retryAt().Equal(now.Add(time.Minute)) {
+		t.Errorf("dirty %v, vain %d, again at %v", f.dirty, f.vain, f.retryAt())
+	}
+}

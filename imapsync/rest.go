@@ -44,7 +44,10 @@ func (w *worker) rested(ctx context.Context, end IdleEnd, err error, began time.
 	if err != nil {
 		return err
 	}
-	if end == IdleServer && time.Since(began) < 5*time.Second {
+	switch short := time.Since(began) < 5*time.Second; {
+	case !short:
+		w.shortIdles = 0
+	case end == IdleServer:
 		if w.shortIdles++; w.shortIdles > 1 {
 			w.latch(latchIdle, "the server ends it at once")
 		}

@@ -350,7 +350,9 @@ func (s *step) write(ctx context.Context) error {
 	meta := c.Folders[0].Meta
 	meta.Version = c.Folders[0].Version + 1
 	s.f.meta = meta
-	s.wrote = s.wrote || len(c.Events) > 0
+	if len(c.Events) > 0 {
+		s.wrote, s.f.vain = true, 0
+	}
 	s.d.restart(meta)
 	s.d.forget(64)
 	return nil

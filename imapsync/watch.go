@@ -56,8 +56,8 @@ func (w *worker) watch(ctx context.Context) error {
 }
 
 // breathe comes after a pass that began then. Passes that follow each other at once and
-// have nothing to tell, now or behind a hold, because of what the server pushes meanwhile, come further and further
-// apart; one that had a time to come at is none of them.
+// have nothing to tell, now or behind a hold, because of what the server pushes meanwhile,
+// come further and further apart; one that had a time to come at is none of them.
 func (w *worker) breathe(ctx context.Context, began time.Time) error {
 	const free, calm, most = 3, time.Second, 15 * time.Second
 	if w.vain++; w.told || began.Sub(w.passedAt) >= calm {

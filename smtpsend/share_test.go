@@ -2,6 +2,7 @@ package smtpsend
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -54,9 +55,7 @@ func TestShare(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, now := newShare(10), time.Now()
-			for host, answers := range tt.known {
-				s.answers[host] = answers
-			}
+			maps.Copy(s.answers, tt.known)
 			for i, a := range tt.asks {
 				if p, own, wait := s.take(a.account, a.host, now.Add(a.after)); (p != nil) != a.place || own != a.own || wait != a.wait {
 					t.Errorf("%d: %s at %s: %+v, %v, wait %v", i, a.account, a.host, p, own, wait)
