@@ -14,7 +14,7 @@ import (
 // costs nobody anything.
 const (
 	smallHeadroom = 8 << 20
-	leastPercent  = 8
+	leastPercent  = 15
 	usualPercent  = 25
 	mostPercent   = 100 // the runtime's own
 

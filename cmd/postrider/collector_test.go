@@ -12,7 +12,7 @@ func TestCollector_headroom(t *testing.T) {
 		{"at the start", 0, 0, 100},
 		{"small", 5 * mb, 0, 100},
 		{"some accounts", 16 * mb, 0, 50},
-		{"many idle ones", 160 * mb, 8 * mb, 8},
+		{"many idle ones", 160 * mb, 15 * mb, 15},
 		{"some work", 160 * mb, 32 * mb, 20},
 		{"much work", 160 * mb, 600 * mb, 25},
 		{"little memory, much work", 16 * mb, 600 * mb, 50},
