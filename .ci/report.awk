@@ -39,7 +39,7 @@ function because(s,   lines, i, n) {
 		if (test != "") delete text[key]
 	}
 	if (test == "" && (action == "pass" || action == "fail" || action == "skip"))
-		printf "%-4s %s\n", action == "pass" ? "ok" : action, pkg
+		printf "%-4s %s%s\n", action == "pass" ? "ok" : action, pkg, match($0, /"Elapsed":[0-9.]+/) ? " " substr($0, RSTART + 10, RLENGTH - 10) " s" : ""
 	if (action == "pass") delete text[key]
 }
 END {

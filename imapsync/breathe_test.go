@@ -133,7 +133,7 @@ func TestIdle_that_ends_at_once(t *testing.T) {
 					return &hasty{Session: s, ends: tt.ends}, err
 				}
 				d.started()
-				d.pass(3 * time.Hour)
+				d.pass(45 * time.Minute)
 				if got := d.latches(); !slices.Equal(got, tt.want) {
 					t.Errorf("latches %q, want %q", got, tt.want)
 				}
