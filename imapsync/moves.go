@@ -67,12 +67,18 @@ func twins(idents []store.Identity) map[store.Identity]int {
 	return n
 }
 
-// vanish tells the draft that messages left the folder. The blocks MUST be loaded.
-func (s *step) vanish(ctx context.Context, uids []uint32) error {
+// keysOf are what messages of the folder are found by among the recent identities.
+func (s *step) keysOf(uids []uint32) []store.MessageKey {
 	keys := make([]store.MessageKey, len(uids))
 	for i, uid := range uids {
 		keys[i] = store.MessageKey{Folder: s.f.Num, UIDValidity: s.d.meta.UIDValidity, UID: uid}
 	}
+	return keys
+}
+
+// vanish tells the draft that messages left the folder. The blocks MUST be loaded.
+func (s *step) vanish(ctx context.Context, uids []uint32) error {
+	keys := s.keysOf(uids)
 	found, err := s.w.st.IdentitiesAt(ctx, s.w.id, keys)
 	if err != nil {
 		return err

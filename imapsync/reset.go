@@ -108,11 +108,7 @@ func (s *step) messageIDs(ctx context.Context) (map[uint32]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	uids = uids[max(0, len(uids)-among):]
-	keys := make([]store.MessageKey, len(uids))
-	for i, uid := range uids {
-		keys[i] = store.MessageKey{Folder: s.f.Num, UIDValidity: s.d.meta.UIDValidity, UID: uid}
-	}
+	keys := s.keysOf(uids[max(0, len(uids)-among):])
 	found, err := s.w.st.IdentitiesAt(ctx, s.w.id, keys)
 	if err != nil {
 		return nil, err

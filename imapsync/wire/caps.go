@@ -40,7 +40,8 @@ func (c Caps) Has(name imap.Cap) bool {
 // Known says whether the server told its capabilities.
 func (c Caps) Known() bool { return len(c.list) > 1 }
 
-// List returns them, to decide by (see Conn.Capabilities), sorted, in upper case but for IMAP4rev1 and IMAP4rev2.
+// List returns them, to decide by (see Conn.Capabilities), sorted, in upper case but for
+// IMAP4rev1 and IMAP4rev2.
 func (c Caps) List() []string {
 	list := strings.Fields(c.list)
 	for i, w := range list {
