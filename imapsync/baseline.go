@@ -224,6 +224,9 @@ func (s *step) windows(ctx context.Context) error {
 		if exists, err = s.live(ctx, exists); err != nil {
 			return err
 		}
+		if err := s.turn(ctx); err != nil {
+			return err
+		}
 	}
 	if s.d.meta.Baseline.Low > 1 {
 		s.setLow(1)
@@ -352,6 +355,9 @@ func (s *step) announce(ctx context.Context) error {
 			return err
 		}
 		if exists, err = s.live(ctx, exists); err != nil {
+			return err
+		}
+		if err := s.turn(ctx); err != nil {
 			return err
 		}
 	}

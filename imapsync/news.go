@@ -148,6 +148,9 @@ func (s *step) fetchAll(ctx context.Context, uids []uint32) error {
 		if s.f.limit > 0 {
 			s.f.limit = min(2*s.f.limit, chunkMessages)
 		}
+		if err := s.turn(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
 }

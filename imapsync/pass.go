@@ -123,6 +123,36 @@ func (w *worker) attend(ctx context.Context) error {
 	return nil
 }
 
+// attendEvery is how often, at most, a long look at another folder asks for the main one.
+const attendEvery = 10 * time.Second
+
+// errTurn ends a look at another folder between two of its commits, because the main one
+// has changed: what is left of it comes behind that.
+var errTurn = errors.New("the main folder has changed")
+
+// turn is called by long looks where they can go on later from what they committed: a large
+// folder must not keep waiting what arrives in the main one.
+func (s *step) turn(ctx context.Context) error {
+	w, m, now := s.w, s.w.main(), time.Now()
+	if m == nil || m == s.f || m.blocked(now) || now.Sub(w.attended) < max(attendEvery, w.askPace()) {
+		return nil
+	}
+	w.attended = now
+	st, err := w.sess.Status(ctx, m.Raw)
+	switch {
+	case err != nil && goesOn(err): // it is opened soon enough
+		return nil
+	case err != nil:
+		return err
+	case clean(m.meta, st):
+		return nil
+	}
+	if err := s.commit(ctx); err != nil {
+		return err
+	}
+	return errTurn
+}
+
 // visit takes a step in a folder and settles what one folder may do wrong without
 // costing the session.
 func (w *worker) visit(ctx context.Context, f *folder, hints *Changes) error {
@@ -130,9 +160,21 @@ func (w *worker) visit(ctx context.Context, f *folder, hints *Changes) error {
 		hints = nil
 	}
 	err := w.step(ctx, f, hints)
+	for errors.Is(err, errTurn) {
+		if err := w.visit(ctx, w.main(), nil); err != nil {
+			return err
+		}
+		if err := w.endHolds(ctx, false); err != nil {
+			return err
+		}
+		err = w.step(ctx, f, nil)
+	}
 	if errors.Is(err, store.ErrCorrupt) && f.lost {
 		w.log.WarnContext(ctx, "folder state lost", "account", w.id, "path", f.Path, "err", err)
 		err = w.step(ctx, f, nil)
+	}
+	if f.Watched == watchedIdle {
+		w.attended = time.Now()
 	}
 	switch {
 	case err == nil:

@@ -94,6 +94,7 @@ type worker struct {
 	probeAt      time.Time // next probe
 	probed       time.Time
 	askedAt      time.Time // last STATUS
+	attended     time.Time // last look at the main folder, or STATUS of it in the middle of another's
 	listed       time.Time // last LIST, believed or not
 	slowUntil    time.Time // the server asked to slow down
 	mergedAt     time.Time // last end of IDLE
