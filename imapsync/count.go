@@ -33,6 +33,10 @@ const (
 	listWhole = 200_000
 	listSlice = 100_000
 
+	// maxFolder is how many messages of a folder are listed, 4 bytes each: no list beyond
+	// that is whole.
+	maxFolder = 10_000_000
+
 	skewTimes = 3 // answers that agree before a difference is latched
 	skewAfter = 10 * time.Minute
 )
@@ -145,6 +149,10 @@ func (s *step) list(ctx context.Context) (Enumeration, error) {
 		}
 		all.UIDs = append(all.UIDs, part.UIDs...)
 		all.Complete = all.Complete && part.Complete
+		if len(all.UIDs) > maxFolder {
+			all.Complete = false
+			return all, nil
+		}
 		if last {
 			return all, nil
 		}
@@ -196,6 +204,9 @@ func (s *step) listed(ctx context.Context) (uids []uint32, p proof, err error) {
 		whole = whole && got.Complete
 		for _, g := range got.Flags {
 			all = append(all, g.UID)
+		}
+		if len(all) > 2*maxFolder {
+			return nil, proofNone, errPartial
 		}
 	}
 	slices.Sort(all)

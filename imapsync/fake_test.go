@@ -42,6 +42,8 @@ type fakeServer struct {
 	fetchedAll func()                                         // called once, behind the answer to the next whole FETCH
 	parts      func(uid uint32, p PartWanted) ([]byte, error) // content of messages
 	structure  *message.Part                                  // of all messages
+	roomFor    int                                            // messages in a whole FETCH at most; 0 = any
+	given      int                                            // messages, by whole FETCHes
 	size       int64                                          // of all messages; 0 = 100
 	commands   int                                            // of all sessions
 	refused    map[string]bool                                // folders whose EXAMINE is NO
@@ -566,12 +568,16 @@ func (x *fakeSession) Messages(ctx context.Context, set imap.UIDSet) ([]Message,
 		return nil, x.s.readErr
 	}
 	var out []Message
+	if n := len(x.matching(set)); x.s.roomFor > 0 && n > x.s.roomFor {
+		return nil, errTooLarge
+	}
 	for _, m := range x.matching(set) {
 		if x.s.poisoned[m.uid] {
 			return out, errFakeNo
 		}
 		out = append(out, Message{UID: m.uid, Flags: m.flags, FlagsKnown: true, InternalDate: m.date, Size: cmp.Or(x.s.size, 100), MessageID: m.id, Subject: m.id, Structure: x.s.structure, ObjectIDs: x.s.ids(m)})
 	}
+	x.s.given += len(out)
 	return out, nil
 }
 

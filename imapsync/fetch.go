@@ -75,6 +75,14 @@ const maxReferences = 50
 // maxHeader is how much is kept of a fetched header block.
 const maxHeader = 64 << 10
 
+// maxKept is how much is kept of an answer: it is whole in memory before it is looked at. What a
+// message says of itself has some kilobytes, and never more than the wire keeps of a response.
+const maxKept = 16 << 20
+
+// errTooLarge is the answer that is larger: fewer messages are to be asked for. One alone is
+// larger only where the server repeats itself.
+var errTooLarge = &Error{Kind: ErrNo, Stage: StageCommand, Command: "UID FETCH", Text: "answer is larger than can be kept"}
+
 // fetched is what came of one message, in however many responses.
 type fetched struct {
 	uid       uint32
@@ -85,7 +93,8 @@ type fetched struct {
 	hasSize   bool
 	envelope  *wire.Envelope
 	broken    bool // an ENVELOPE came that cannot be read
-	structure imap.BodyStructure
+	structure *message.Part
+	warnings  message.Warnings // of the structure
 	header    []byte
 	hasHeader bool
 	ids       ObjectIDs
@@ -143,8 +152,8 @@ func (s *client) fetchFlags(ctx context.Context, set imap.UIDSet, items []wire.I
 	// The wire gives messages with equal flags one list: so do we, and for labels too.
 	lists := map[*imap.Flag][]string{}
 	labels := map[string][]string{}
-	ordered := true
-	most := 2 * (int(s.Exists()) + 5000)
+	ordered, kept := true, 0
+	most := 2 * (min(int(s.Exists()), maxListed) + 5000)
 	got, err := s.c.Fetch(ctx, set, items, o, func(m *wire.Message) error {
 		f := FlagsOf{UID: uint32(m.UID), Known: m.HasFlags, Flags: noFlags}
 		if len(m.Flags) > 0 {
@@ -152,6 +161,7 @@ func (s *client) fetchFlags(ctx context.Context, set imap.UIDSet, items []wire.I
 			if !ok {
 				list = flagsOf(m.Flags)
 				lists[&m.Flags[0]] = list
+				kept += 32 * len(list)
 			}
 			f.Flags = list
 		}
@@ -161,8 +171,12 @@ func (s *client) fetchFlags(ctx context.Context, set imap.UIDSet, items []wire.I
 			if !ok {
 				list = labelsOf(m.Labels)
 				labels[key] = list
+				kept += 2*len(key) + 16*len(list)
 			}
 			f.Labels, f.HasLabels = list, true
+		}
+		if kept > maxKept {
+			return errTooMany
 		}
 		if len(out) == most { // the same again and again, or more than there is
 			if out, ordered = lastFlags(out), true; len(out) > most/2 {
@@ -185,6 +199,10 @@ func (s *client) fetchFlags(ctx context.Context, set imap.UIDSet, items []wire.I
 	}
 	return Delta{Flags: out, Vanished: got.Vanished, Complete: err == nil && !got.Partial()}, err
 }
+
+// maxListed is of how many messages one answer tells flags, whatever EXISTS says: each takes
+// 100 bytes.
+const maxListed = 4 << 20
 
 var errTooMany = &Error{Kind: ErrLimit, Stage: StageCommand, Command: "UID FETCH", Text: "answer names more messages than there are"}
 
@@ -288,14 +306,18 @@ func checkStatic(set imap.UIDSet) error {
 
 // fetch runs UID FETCH to its end and returns the messages of set, by UID, each once,
 // joined of all responses for it. What came is returned beside an error that leaves
-// the connection usable.
+// the connection usable, but for errTooLarge.
 func (s *client) fetch(ctx context.Context, set imap.UIDSet, items []wire.Item) ([]fetched, error) {
 	if err := checkStatic(set); err != nil {
 		return nil, err
 	}
 	var out []fetched
 	at := map[uint32]int{}
+	kept := 0
 	_, err := s.c.Fetch(ctx, set, items, wire.FetchOptions{}, func(m *wire.Message) error {
+		if kept += m.Bytes; kept > maxKept {
+			return nil
+		}
 		i, ok := at[uint32(m.UID)]
 		if !ok {
 			i = len(out)
@@ -307,6 +329,9 @@ func (s *client) fetch(ctx context.Context, set imap.UIDSet, items []wire.Item) 
 	})
 	if err = failure(err); err != nil && !usable(err) {
 		return nil, err // the last message may be cut
+	}
+	if kept > maxKept {
+		return nil, errTooLarge
 	}
 	slices.SortFunc(out, func(a, b fetched) int { return cmp.Compare(a.uid, b.uid) })
 	return out, err
@@ -328,8 +353,9 @@ func (f *fetched) join(m *wire.Message) {
 	}
 	f.ids.join(m)
 	f.broken = f.broken || m.IsDamaged("ENVELOPE")
-	if m.Structure != nil {
-		f.structure = m.Structure
+	if m.Structure != nil { // of which there may be much more than is looked at
+		f.warnings = nil
+		f.structure = partTree(m.Structure, &f.warnings)
 	}
 	// One section is asked for, so the first that comes is it, however its name is
 	// echoed (row 50).
@@ -381,8 +407,8 @@ func messageOf(f *fetched) Message {
 		InReplyTo:  firstID(h["in-reply-to"]),
 		References: allIDs(h["references"]),
 	}
+	m.Structure, m.Warnings = f.structure, f.warnings
 	w := &m.Warnings
-	m.Structure = partTree(f.structure, w)
 	damaged := func(bad bool, name string) {
 		if bad {
 			m.Damaged = append(m.Damaged, name)

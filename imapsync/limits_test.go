@@ -278,3 +278,34 @@ func TestCount_that_never_fits(t *testing.T) {
 		}
 	}
 }
+
+// Messages whose answers cannot be held together are asked for in fewer, and those are told
+// before the next are asked for.
+func TestNews_fewer_at_once_where_their_answers_are_large(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		d.started()
+		d.set(map[string]any{"notifyText": true})
+		d.pass(6 * time.Second)
+		var want []string
+		d.srv.act(func() {
+			m, told := letter(), 0
+			d.srv.roomFor, d.srv.structure = 7, m.root
+			d.srv.parts = func(uid uint32, p PartWanted) ([]byte, error) {
+				if p.Section == "1" {
+					told++
+				}
+				if d.srv.given > told+7 {
+					d.t.Errorf("%d messages are held at once", d.srv.given-told)
+				}
+				return m.part(uid, p)
+			}
+			for i := range 40 {
+				id := fmt.Sprintf("m%d", i)
+				d.srv.add("INBOX", id, time.Now())
+				want = append(want, "messageNew INBOX <"+id+"> new")
+			}
+		})
+		d.pass(5 * time.Second)
+		d.expect(want...)
+	})
+}

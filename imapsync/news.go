@@ -123,6 +123,10 @@ func (s *step) fetchAll(ctx context.Context, uids []uint32) error {
 		uids = uids[k:]
 		q := question{s: s}
 		msgs, err := q.ask(ctx, chunk)
+		if errors.Is(err, errTooLarge) && k > 1 {
+			s.f.limit, uids = k/2, slices.Concat(chunk, uids)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -243,6 +247,8 @@ func (q *question) ask(ctx context.Context, uids []uint32) ([]Message, error) {
 		}
 		q.refused, q.err = append(q.refused, uids[0]), err
 		return msgs, nil
+	case errors.Is(err, errTooLarge): // nor are the halves held together
+		return nil, err
 	case !goesOn(err):
 		f.limit = max(1, len(uids)/2)
 		return nil, err

@@ -327,7 +327,7 @@ func (c *Conn) prove() { c.proof.Store(time.Now().UnixNano()) }
 
 // read takes the next response.
 func (c *Conn) read() (response, error) {
-	c.rd.nums.max = members(c.folder.Exists)
+	c.rd.nums.max = c.lim.members(c.folder.Exists)
 	f, err := c.rd.next(c.tag)
 	if err != nil {
 		return response{}, err

@@ -141,6 +141,7 @@ func (fe *fetcher) take(r *response) bool {
 		return true
 	}
 	fe.msg.reset(r.num)
+	fe.msg.Bytes = len(r.b)
 	c.parseFetch(r, &fe.msg)
 	if fe.msg.UID == 0 {
 		// Row 26: whose it is cannot be told, so absence proves nothing any more.
@@ -296,6 +297,7 @@ func (fe *fetcher) line(b []byte) bool {
 	}
 	m := &fe.msg
 	m.reset(uint32(seq))
+	m.Bytes = len(b)
 	i += 8
 	for {
 		rest := b[i:]

@@ -41,6 +41,8 @@ type Limits struct {
 	Flags     int // of one message
 	Keywords  int // different ones of a folder
 	Hints     int // statuses, folders and flagged messages kept between two Changes
+
+	Members uint64 // of a list of numbers, however many messages the server says there are
 }
 
 // DefaultLimits are those of sync.md §2.3 and §2.4.
@@ -54,11 +56,13 @@ func DefaultLimits() Limits {
 		Skip: 64 << 20, Damage: 200, DrainSize: 1 << 20, Greeted: 1 << 20,
 		GlueLines: 64, GlueBytes: 256 << 10,
 		Depth: 64, List: 100_000, Addresses: 1000, Flags: 256, Keywords: 2000, Hints: 1000,
+		Members: 10_000_000,
 	}
 }
 
-// members is how many messages a list of numbers may name where n exist.
-func members(n uint32) uint64 { return uint64(n) + uint64(n)/10 + 1000 }
+// members is how many messages a list of numbers may name where n exist. EXISTS is but
+// another number that the server says.
+func (l *Limits) members(n uint32) uint64 { return min(uint64(n)+uint64(n)/10+1000, l.Members) }
 
 // speakGrace is added to the present deadline to give SpeakBy: the connection ends
 // itself at the deadline, a watchdog acts only when it did not.

@@ -33,6 +33,10 @@ type Message struct {
 	PartSizes []int64
 	Sections  []Section
 
+	// Bytes is how long the response was, without what was streamed or cut off: about what
+	// it costs to keep all of it.
+	Bytes int
+
 	// Damaged names what came and could not be read, or not whole.
 	Damaged []Damage
 }
