@@ -82,11 +82,10 @@ func (s *step) content(ctx context.Context, m *Message) (c *content, done func()
 	}
 	r := &contentReader{s: s, m: m, want: want, got: map[string]piece{}, lost: map[string]bool{}}
 	// Raw, decoded, encoded for JSON, as the event's bytes and on its way to Redis.
-	weight := min(5*r.weight(), s.w.contentMost)
-	if err := s.w.contentMemory.Acquire(ctx, weight); err != nil {
+	reading, done, err := s.w.contents.enter(ctx, 5*r.weight())
+	if err != nil {
 		return nil, func() {}, err
 	}
-	done = func() { s.w.contentMemory.Release(weight) }
 	whole := false
 	defer func() {
 		if whole {
@@ -102,7 +101,7 @@ func (s *step) content(ctx context.Context, m *Message) (c *content, done func()
 		}
 	}()
 	if s.f.deadly[m.UID] < contentTries {
-		if err := r.read(ctx); err != nil {
+		if err := r.read(reading); err != nil {
 			return nil, done, err
 		}
 		r.decode()

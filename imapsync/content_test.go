@@ -282,6 +282,44 @@ func TestContent(t *testing.T) {
 			}
 		})
 	})
+	t.Run("slow servers keep memory from nobody", func(t *testing.T) {
+		for _, c := range []struct {
+			slow    time.Duration
+			crowded bool
+			by      time.Duration // when it is told
+			lost    bool
+		}{
+			{20 * time.Second, false, 25 * time.Second, false},
+			{20 * time.Second, true, 40 * time.Second, true},
+			{9 * time.Minute, false, 11 * time.Minute, true},
+		} {
+			bubble(t, true, func(d *den) {
+				d.started()
+				d.set(map[string]any{"notifyText": true})
+				d.pass(6 * time.Second)
+				m := letter()
+				d.srv.act(func() { d.srv.structure, d.srv.parts, d.srv.slow = m.root, m.part, c.slow })
+				most := d.m.cfg.ContentMemory
+				if c.crowded {
+					d.ok(d.m.content.slow.Acquire(d.t.Context(), most/4))
+				}
+				d.srv.put("INBOX", "slow")
+				d.pass(11 * time.Second)
+				if free := d.m.content.TryAcquire(most * 3 / 4); !free {
+					d.t.Error("too much memory is held by a server that is slow")
+				} else {
+					d.m.content.Release(most * 3 / 4)
+				}
+				d.pass(c.by - 11*time.Second)
+				if e := d.announced(); len(e) != 1 || (len(e[0].Incomplete) > 0) != c.lost {
+					d.t.Errorf("%+v: %+v", c, e)
+				}
+				if !d.m.content.TryAcquire(most) || !c.crowded && !d.m.content.slow.TryAcquire(most/4) {
+					d.t.Error("memory was not given back")
+				}
+			})
+		}
+	})
 	t.Run("large source in pieces", func(t *testing.T) {
 		bubble(t, true, func(d *den) {
 			m := letter()

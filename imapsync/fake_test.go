@@ -41,6 +41,7 @@ type fakeServer struct {
 	deadly     map[uint32]bool                                // UIDs whose FETCH, whatever of them, ends the connection
 	fetchedAll func()                                         // called once, behind the answer to the next whole FETCH
 	parts      func(uid uint32, p PartWanted) ([]byte, error) // content of messages
+	slow       time.Duration                                  // answers with content take that long
 	structure  *message.Part                                  // of all messages
 	roomFor    int                                            // messages in a whole FETCH at most; 0 = any
 	given      int                                            // messages, by whole FETCHes
@@ -662,6 +663,13 @@ func (x *fakeSession) Identities(ctx context.Context, set imap.UIDSet) ([]Identi
 func (x *fakeSession) Parts(ctx context.Context, uid uint32, want []PartWanted) ([][]byte, error) {
 	if err := x.command(ctx); err != nil {
 		return nil, err
+	}
+	x.s.mu.Lock()
+	slow := x.s.slow
+	x.s.mu.Unlock()
+	if wait(ctx, slow) != nil {
+		x.Close()
+		return nil, errFakeClosed
 	}
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/store"
 )
@@ -79,8 +78,8 @@ type Manager struct {
 
 	kick      chan struct{}
 	baselines chan struct{}
-	content   *semaphore.Weighted // bytes
-	wg        sync.WaitGroup      // workers, but those that were abandoned
+	content   *contentRoom
+	wg        sync.WaitGroup // workers, but those that were abandoned
 
 	mu       sync.Mutex
 	workers  map[store.AccountID]*worker
@@ -104,7 +103,7 @@ func NewManager(o Options) *Manager {
 	return &Manager{
 		o: o, st: o.Store, cfg: o.Config, log: o.Logger, met: newMetrics(o.Registerer), pace: newPacer(),
 		kick: make(chan struct{}, 1), baselines: make(chan struct{}, o.Config.Baselines),
-		content: semaphore.NewWeighted(o.Config.ContentMemory),
+		content: newContentRoom(o.Config.ContentMemory),
 		workers: map[store.AccountID]*worker{}, procs: 1,
 	}
 }
@@ -352,7 +351,7 @@ func (m *Manager) start(ctx context.Context, a *store.Account, l store.Lease, as
 	wctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	w := &worker{
 		id: a.ID, lease: l, st: m.st, cfg: &m.cfg, log: m.log, met: m.met, pace: m.pace,
-		dial: m.o.Dial, settings: m.st.Settings, pause: m.st.PauseAccount, baselines: m.baselines, contentMemory: m.content, contentMost: m.cfg.ContentMemory,
+		dial: m.o.Dial, settings: m.st.Settings, pause: m.st.PauseAccount, baselines: m.baselines, contents: m.content,
 		profiles: m.o.Profiles, profile: &m.o.Profiles.fallback, acct: a, kick: make(chan struct{}, 1), heldSince: asked, cancel: cancel,
 	}
 	w.leaseUntil.Store(m.stands(asked))

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/postrider/postrider/store"
 )
 
@@ -46,8 +44,7 @@ type worker struct {
 	profiles  *Profiles
 	baselines chan struct{} // slots for large first looks, shared by the process
 
-	contentMemory *semaphore.Weighted // bytes that message contents in work may take, shared by the process
-	contentMost   int64               // all of them
+	contents *contentRoom // for message contents in work, shared by the process
 
 	// Shared with the manager and the watchdog.
 	mu         sync.Mutex
