@@ -44,8 +44,11 @@ fuzz: ## every fuzz target for FUZZ (30s)
 fault: ## every Redis command, question, answer and byte of a recorded sync fails once (hours)
 	POSTRIDER_FAULTS=all $(GO) test -count=1 -timeout 12h -run 'TestFault|TestCut|TestStall|TestAnswer' ./imapsync
 
-model: ## drawn histories, about N (200000) things happening to every tier
+model: ## drawn histories, about N (200000) things happening to every tier, and a twentieth of it on every real server
+	@.ci/need.sh dovecot=dovecot-imapd
+	@.ci/peers.sh
 	POSTRIDER_MODEL=$(N) $(GO) test -count=1 -timeout 24h -run TestOracle -v ./imapsync
+	POSTRIDER_MODEL=$$(($(N) / 20)) $(GO) test -count=1 -timeout 24h -run TestEngine_history_on_real_servers -v ./imapsync
 
 bench: ## the figures of README, also as JSON lines in bench.jsonl; BENCH=Crowd/1000 chooses
 	@.ci/need.sh redis-server=redis-server dovecot=dovecot-imapd

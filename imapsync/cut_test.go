@@ -252,7 +252,7 @@ func TestStall_at_any_byte(t *testing.T) {
 			want = 1
 		}
 		if n, m := l.count[events.AccountStalledType], l.count[events.AccountRecoveredType]; n != want || m != want {
-			d.t.Errorf("stalled was said %d times, recovered %d times: %s", n, m, l.summary())
+			d.t.Errorf("stalled was said %d times, recovered %d times: %s", n, m, l.Summary())
 		}
 	})
 }

@@ -307,7 +307,7 @@ func TestFault_flush(t *testing.T) {
 						l, err := d.ledger()
 						d.ok(err)
 						if n := l.count[events.AccountInitializedType]; n != 2 || d.state().Flush != nil {
-							d.t.Errorf("initialized %d times: %s", n, l.summary())
+							d.t.Errorf("initialized %d times: %s", n, l.Summary())
 						}
 					})
 				})

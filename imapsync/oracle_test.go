@@ -333,18 +333,13 @@ func (w *world) settle() {
 	if err != nil {
 		w.wrong("%v", err)
 	}
-	want := map[string]map[uint32]told{}
-	for path, f := range w.truth() {
-		want[path] = map[uint32]told{}
-		labels, err := w.box.Labels(w.t.Context(), path)
-		if err != nil {
+	truth, labels := w.truth(), map[string]map[uint32][]string{}
+	for path := range truth {
+		if labels[path], err = w.box.Labels(w.t.Context(), path); err != nil {
 			w.wrong("%v", err)
 		}
-		for uid, flags := range f.Messages {
-			want[path][uid] = told{subjects[path][uid], strings.Join(flags, " "), strings.Join(labels[uid], " ")}
-		}
 	}
-	if err := w.against(want, l); err != nil {
+	if err := w.against(wanted(truth, subjects, labels), l); err != nil {
 		w.wrong("settled: %v", err)
 	}
 	if st := w.state().Status; st.State != store.StateConnected {

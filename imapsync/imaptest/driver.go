@@ -225,6 +225,21 @@ func (d *driver) recreate(ctx context.Context, folder string) error {
 	return nil
 }
 
+// Subjects are those of a folder's messages, by UID.
+func (d *driver) Subjects(ctx context.Context, folder string) (map[uint32]string, error) {
+	out := map[uint32]string{}
+	err := d.do(ctx, folder, func(c *imapclient.Client) error {
+		var every imap.UIDSet
+		every.AddRange(1, 0)
+		msgs, err := c.Fetch(every, &imap.FetchOptions{UID: true, Envelope: true}).Collect()
+		for _, m := range msgs {
+			out[uint32(m.UID)] = m.Envelope.Subject
+		}
+		return err
+	})
+	return out, wrap("subjects of", folder, err)
+}
+
 // Truth implements Mailbox.
 func (d *driver) Truth(ctx context.Context) (map[string]Folder, error) {
 	conn, err := d.dial(ctx)
