@@ -389,7 +389,7 @@ func (w *worker) loadFolders(ctx context.Context) error {
 		}
 		meta, ok := metas[entry.Num]
 		f.Folder, f.meta = entry, meta
-		if !ok || meta.Unreadable {
+		if !ok || meta.Unreadable || meta.Lost {
 			f.lost, f.dirty = true, true
 		}
 		folders = append(folders, f)

@@ -343,6 +343,7 @@ func (s *step) write(ctx context.Context) error {
 	if err := s.ownFlags(ctx); err != nil {
 		return err
 	}
+	s.d.meta.Lost = s.f.lost // it would be taken for that of an empty folder
 	c := s.d.change()
 	if err := s.w.commit(ctx, c); err != nil {
 		return err

@@ -47,6 +47,7 @@ type FolderMeta struct {
 	Audit    Audit       `json:"audit,omitzero"`
 	Fail     *Failure    `json:"fail,omitempty"`
 	Unlooked bool        `json:"unlooked,omitempty"` // listed and never yet looked at
+	Lost     bool        `json:"lost,omitempty"`     // what was known of it is gone, and it was not looked at since
 	Told     int         `json:"told,omitempty"`     // messages that the first look announced
 	Resets   []time.Time `json:"resets,omitempty"`   // of the last day
 }
