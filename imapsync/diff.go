@@ -159,11 +159,14 @@ func (d *draft) awaited(uid uint32) *store.Pending {
 func comparePending(p store.Pending, uid uint32) int { return cmp.Compare(p.UID, uid) }
 
 // announces says whether the first look left a message to be announced.
-func (d *draft) announces(uid uint32) bool {
-	if d.meta.Baseline == nil {
+func (d *draft) announces(uid uint32) bool { return owes(d.meta.Baseline, uid) }
+
+// owes says whether a first look has still to announce a message.
+func owes(b *store.Baseline, uid uint32) bool {
+	if b == nil {
 		return false
 	}
-	_, ok := slices.BinarySearch(d.meta.Baseline.Announce, uid)
+	_, ok := slices.BinarySearch(b.Announce, uid)
 	return ok
 }
 

@@ -58,12 +58,7 @@ func (s *step) judgeValidity() error {
 
 // turnsTooOften says that a folder has been taken in anew as often as it may be in a day.
 func (f *folder) turnsTooOften(now time.Time) error {
-	n := 0
-	for _, t := range f.meta.Resets {
-		if now.Sub(t) <= 24*time.Hour {
-			n++
-		}
-	}
+	n := len(f.resets(now))
 	if n < resetsADay {
 		return nil
 	}
@@ -71,6 +66,11 @@ func (f *folder) turnsTooOften(now time.Time) error {
 		Kind: ErrNo, Stage: StageCommand, Command: "EXAMINE",
 		Text: fmt.Sprintf("UIDVALIDITY changed %d times within a day", n+1),
 	}
+}
+
+// resets are the times of the last day at which the folder was taken in anew.
+func (f *folder) resets(now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(f.meta.Resets), func(t time.Time) bool { return now.Sub(t) > 24*time.Hour })
 }
 
 // renumbered says whether the UIDs of a folder that has no UIDVALIDITY stand for other
@@ -134,11 +134,15 @@ func (s *step) messageIDs(ctx context.Context) (map[uint32]string, error) {
 // it begins anew.
 func (s *step) relink(ctx context.Context, reason string) error {
 	uids, proof, err := s.listed(ctx)
+	if err == nil && proof == proofNone {
+		err = errPartial // what is left out would come back later, as if it had been gone
+	}
 	if err != nil {
 		return err
 	}
-	if proof != proofAbsent {
-		if err := s.disagree(int(s.w.sess.Exists())-len(uids), proof); err != nil {
+	var had census
+	if !s.f.lost {
+		if had, err = s.census(ctx); err != nil {
 			return err
 		}
 	}
@@ -152,10 +156,11 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	}
 	m := store.FolderMeta{
 		Version: old.Version, Incarnation: old.Incarnation + 1, UIDValidity: s.sel.UIDValidity, UIDNext: max(s.sel.UIDNext, 1),
-		ModSeq: s.sel.ModSeq, Look: look, Told: old.Told, Skew: s.d.meta.Skew, Fast: old.Fast,
-		Resets: append(slices.DeleteFunc(slices.Clone(old.Resets), func(t time.Time) bool {
-			return time.Since(t) > 24*time.Hour
-		}), time.Now().UTC()),
+		ModSeq: s.sel.ModSeq, Look: look, Told: old.Told, Skew: s.d.meta.Skew, Fast: old.Fast, Fail: old.Fail,
+		Resets: append(s.f.resets(time.Now()), time.Now().UTC()),
+	}
+	if m.Short = proof != proofAbsent; m.Short {
+		m.UIDNext = 1 // what does not show itself yet may be above what does
 	}
 	if old.Incarnation == 0 {
 		// What the folder's events were derived from is gone: any number but the old ones.
@@ -183,8 +188,9 @@ func (s *step) relink(ctx context.Context, reason string) error {
 			s.d.load(s.d.need(one.UID), nil)
 			s.d.silent(one)
 			s.d.meta.UIDNext = max(s.d.meta.UIDNext, one.UID+1)
+			known := had.has(one)
 			switch {
-			case s.match(one, places):
+			case s.match(one, places, old.Baseline) || known:
 				matched++
 			case !tooOld(one.InternalDate, look), untold && !one.InternalDate.Before(from):
 				next.Announce = append(next.Announce, one.UID)
@@ -232,8 +238,9 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	return nil
 }
 
-// match recognises a message by its identity and gives its place the new UID.
-func (s *step) match(m *IdentityOf, places map[store.Identity][]store.Place) bool {
+// match recognises a message by its identity and gives its place the new UID. One that was
+// told of before a flush, and is still to be told of again, is none of those.
+func (s *step) match(m *IdentityOf, places map[store.Identity][]store.Place, first *store.Baseline) bool {
 	ident := m.identity()
 	if ident == "" {
 		return false
@@ -243,6 +250,11 @@ func (s *step) match(m *IdentityOf, places map[store.Identity][]store.Place) boo
 		p := &list[i]
 		if p.Folder != s.f.Num || p.Gone != 0 || p.InternalDate != m.InternalDate.Unix() || p.Event == s.eventOf(m.UID) {
 			continue
+		}
+		if owes(first, p.UID) {
+			places[ident] = slices.Delete(list, i, i+1)
+			s.d.remember(ident, places[ident])
+			return false
 		}
 		p.UID, p.Event = m.UID, s.eventOf(m.UID)
 		s.d.remember(ident, list)
