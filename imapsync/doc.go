@@ -6,10 +6,12 @@
 // A [Manager] reconciles which accounts should be watched with which are, by leases; it
 // owns a goroutine for that, one that renews leases, one watchdog, one that records
 // proofs of life, and one per account: the worker. The worker owns its [Session] and
-// calls it alone; others may only Kick or Close it. Folders that ask for a connection of
-// their own have one goroutine each, which only waits in IDLE and wakes the worker; it
-// ends with the worker's session, which waits for it. No state outlives a worker but what
-// is in the store, so a worker that is killed at any line costs repeated work at most.
+// calls it alone; others may only Kick or Close it. It only waits on its own stack, and does
+// all else aside, on a goroutine that it waits for (internal/aside). Folders that ask for a
+// connection of their own have one goroutine each, which only waits in IDLE and wakes the
+// worker; it ends with the worker's session, which waits for it. No state outlives a worker
+// but what is in the store, so a worker that is killed at any line costs repeated work at
+// most.
 //
 // # A pass
 //

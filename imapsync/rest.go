@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/postrider/postrider/internal/aside"
 )
 
 // How often a connection that does not idle makes a round trip: by how much happens.
@@ -13,9 +15,9 @@ const (
 )
 
 // rest waits until there is something to do: in IDLE where the server has it and the
-// main folder is open, else between round trips.
-func (w *worker) rest(ctx context.Context) error {
-	wake := w.wakeAt(ctx)
+// main folder is open, else between round trips. Every idle account keeps what stands on
+// the stack here.
+func (w *worker) rest(ctx context.Context, wake time.Time) error {
 	m := w.main()
 	if w.compressed && w.whole {
 		return errReconnect // a plain connection idles, and costs less
@@ -29,13 +31,11 @@ func (w *worker) rest(ctx context.Context) error {
 	}
 	began := time.Now()
 	end, err := w.sess.Idle(ctx, limit)
-	return w.rested(ctx, end, err, began)
+	aside.Do(func() { err = w.rested(ctx, end, err, began) })
+	return err
 }
 
-// rested takes what a wait in IDLE brought. It is not part of rest, where every idle
-// account keeps what is on the stack.
-//
-//go:noinline
+// rested takes what a wait in IDLE brought.
 func (w *worker) rested(ctx context.Context, end IdleEnd, err error, began time.Time) error {
 	if err != nil && goesOn(err) {
 		w.latch(latchIdle, responseOf(err))
@@ -89,11 +89,13 @@ func (w *worker) poll(ctx context.Context, wake time.Time) error {
 			w.vain = 0
 		}
 	}
-	if err := w.roundTrip(ctx); err != nil {
-		return err
-	}
-	w.keep(w.heard())
-	return nil
+	var err error
+	aside.Do(func() {
+		if err = w.roundTrip(ctx); err == nil {
+			w.keep(w.heard())
+		}
+	})
+	return err
 }
 
 // roundTrip is the round trip of a connection that does not idle.

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/postrider/postrider/internal/aside"
 	"github.com/postrider/postrider/store"
 )
 
@@ -129,7 +129,7 @@ func (w *worker) listenOnce(ctx context.Context, acct *store.Account, s *subconn
 	defer func() {
 		if p := recover(); p != nil {
 			w.met.panics.Inc()
-			w.log.ErrorContext(ctx, "panic in subconnection", "account", w.id, "err", p, "stack", string(debug.Stack()))
+			w.log.ErrorContext(ctx, "panic in subconnection", "account", w.id, "err", p, "stack", string(aside.StackOf(p)))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()

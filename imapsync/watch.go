@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/postrider/postrider/internal/aside"
 	"github.com/postrider/postrider/store"
 )
 
@@ -12,47 +13,65 @@ import (
 func (w *worker) watch(ctx context.Context) error {
 	stale := 0
 	for {
-		began := time.Now()
-		err := w.remember(ctx)
-		if err == nil && w.state.Flush != nil {
-			err = errReconnect // it is done before a session
-		}
-		if err == nil {
-			err = w.pass(ctx)
-		}
-		if err == nil {
-			err = w.openMain(ctx)
-		}
-		if err == nil {
-			err = w.breathe(ctx, began)
-		}
-		if err == nil && !w.hints.Any() {
+		var wake time.Time
+		var err error
+		aside.Do(func() { wake, err = w.turn(ctx) })
+		if err == nil && !wake.IsZero() {
 			stale = 0
-			err = w.rest(ctx)
+			err = w.rest(ctx, wake)
 		}
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case errors.Is(err, store.ErrUnavailable):
-			if err := w.awaitStore(ctx); err != nil {
+		if err != nil {
+			if aside.Do(func() { err = w.outlive(ctx, err, &stale) }); err != nil {
 				return err
 			}
-		case errors.Is(err, store.ErrStale) && stale < 5:
-			// An answer that was lost, or another writer: what is stored is the truth.
-			stale++
-			if err := w.load(ctx); err != nil && !errors.Is(err, store.ErrUnavailable) {
-				return err
-			}
-			w.dirtyAll()
-		default:
-			return err
 		}
 		select {
 		case <-w.kick:
 		default:
 		}
 	}
+}
+
+// turn is a pass and the way back to the main folder. wake is until when there is nothing
+// more to do; zero: hints came meanwhile.
+func (w *worker) turn(ctx context.Context) (wake time.Time, err error) {
+	began := time.Now()
+	err = w.remember(ctx)
+	if err == nil && w.state.Flush != nil {
+		err = errReconnect // it is done before a session
+	}
+	if err == nil {
+		err = w.pass(ctx)
+	}
+	if err == nil {
+		err = w.openMain(ctx)
+	}
+	if err == nil {
+		err = w.breathe(ctx, began)
+	}
+	if err == nil && !w.hints.Any() {
+		wake = w.wakeAt(ctx)
+	}
+	return wake, err
+}
+
+// outlive takes what a session can survive; nil: it goes on.
+func (w *worker) outlive(ctx context.Context, err error, stale *int) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, store.ErrUnavailable):
+		return w.awaitStore(ctx)
+	case errors.Is(err, store.ErrStale) && *stale < 5:
+		// An answer that was lost, or another writer: what is stored is the truth.
+		*stale++
+		if err := w.load(ctx); err != nil && !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		w.dirtyAll()
+		return nil
+	}
+	return err
 }
 
 // breathe comes after a pass that began then. Passes that follow each other at once and

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/postrider/postrider/internal/aside"
 	"github.com/postrider/postrider/store"
 )
 
@@ -124,9 +124,11 @@ type worker struct {
 }
 
 // run watches the account until ctx ends, the lease is lost, or the account is gone;
-// the cause is what it returns. A panic is recovered here, and only here.
+// the cause is what it returns. A panic is recovered here, and only here. All that needs
+// more stack than the wait in IDLE goes aside: 4 KB of it are kept by each account, not 8.
 func (w *worker) run(ctx context.Context) error {
-	if err := w.load(ctx); err == nil { // an error comes again, and is judged then
+	var err error
+	if aside.Do(func() { err = w.load(ctx) }); err == nil { // an error comes again, and is judged then
 		if err := w.throttled(ctx); err != nil {
 			return err
 		}
@@ -134,8 +136,8 @@ func (w *worker) run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		opened, err := w.protected(ctx)
-		pause, err := w.judge(ctx, err, opened, began)
-		if err != nil {
+		var pause time.Duration
+		if aside.Do(func() { pause, err = w.judge(ctx, err, opened, began) }); err != nil {
 			return err
 		}
 		if err := w.pauseFor(ctx, pause); err != nil {
@@ -147,10 +149,10 @@ func (w *worker) run(ctx context.Context) error {
 // protected is one session, with panics made errors.
 func (w *worker) protected(ctx context.Context) (opened bool, err error) {
 	defer func() {
-		w.closeSession(ctx, err)
+		aside.Do(func() { w.closeSession(ctx, err) })
 		if p := recover(); p != nil {
 			w.met.panics.Inc()
-			w.log.ErrorContext(ctx, "panic in account worker", "account", w.id, "err", p, "stack", string(debug.Stack()))
+			w.log.ErrorContext(ctx, "panic in account worker", "account", w.id, "err", p, "stack", string(aside.StackOf(p)))
 			w.loaded = false
 			if w.sess != nil {
 				w.sess.Close()
@@ -164,24 +166,35 @@ func (w *worker) protected(ctx context.Context) (opened bool, err error) {
 	w.endSession = cancel
 	w.tried = w.acct.Version
 	w.mu.Unlock()
-	if err := w.ready(sctx); err != nil {
-		return false, err
-	}
-	if err := w.connect(sctx); err != nil {
+	if aside.Do(func() { err = w.begin(sctx) }); err != nil {
 		return false, err
 	}
 	w.met.sessions.Inc()
 	defer w.met.sessions.Dec()
-	for err = w.loggedIn(sctx); errors.Is(err, store.ErrUnavailable); err = w.loggedIn(sctx) {
-		if err := w.awaitStore(sctx); err != nil {
-			return true, err
-		}
-	}
-	if err != nil {
+	if aside.Do(func() { err = w.sayLoggedIn(sctx) }); err != nil {
 		return true, err
 	}
 	w.secondTry = false
 	return true, w.watch(sctx)
+}
+
+// begin opens a session for what is stored of the account.
+func (w *worker) begin(ctx context.Context) error {
+	if err := w.ready(ctx); err != nil {
+		return err
+	}
+	return w.connect(ctx)
+}
+
+// sayLoggedIn is loggedIn, as soon as the store takes it.
+func (w *worker) sayLoggedIn(ctx context.Context) error {
+	err := w.loggedIn(ctx)
+	for ; errors.Is(err, store.ErrUnavailable); err = w.loggedIn(ctx) {
+		if err := w.awaitStore(ctx); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // ready reads what is stored of the account, and begins anew where that is gone, or where

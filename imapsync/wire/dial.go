@@ -51,8 +51,7 @@ type Options struct {
 func Dial(ctx context.Context, o Options) (*Conn, error) {
 	lim := o.Limits
 	if lim == nil {
-		l := DefaultLimits()
-		lim = &l
+		lim = &defaultLimits
 	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext

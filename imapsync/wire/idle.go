@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/postrider/postrider/internal/aside"
 )
 
 // End says why Idle returned.
@@ -43,19 +45,20 @@ func (c *Conn) Idle(ctx context.Context, limit time.Duration) (End, error) {
 	undo := context.AfterFunc(ctx, c.Kick)
 	defer undo()
 
-	k := c.command("IDLE")
 	defer func() {
 		c.tag = c.tag[:0]
 		c.end()
 	}()
-	if ended, err := c.idleStart(k); err != nil || ended {
+	var ended bool
+	var err error
+	if aside.Do(func() { ended, err = c.idleStart() }); err != nil || ended {
 		return EndServer, err
 	}
-	end, err := c.idling(ctx, k, limit)
+	end, err := c.idling(ctx, limit)
 	if err != nil || end == EndServer {
 		return end, err
 	}
-	if err := c.idleDone(ctx, k); err != nil {
+	if aside.Do(func() { err = c.idleDone(ctx) }); err != nil {
 		return "", err
 	}
 	if ctx.Err() != nil {
@@ -65,9 +68,8 @@ func (c *Conn) Idle(ctx context.Context, limit time.Duration) (End, error) {
 }
 
 // idleStart says IDLE and waits for the `+`. ended: a tagged OK came instead.
-//
-//go:noinline
-func (c *Conn) idleStart(k *command) (ended bool, err error) {
+func (c *Conn) idleStart() (ended bool, err error) {
+	k := c.command("IDLE")
 	c.verb = k.verb
 	c.tag = append(c.tag[:0], k.buf[:bytes.IndexByte(k.buf, ' ')]...)
 	if c.trace != nil {
@@ -86,18 +88,18 @@ func (c *Conn) idleStart(k *command) (ended bool, err error) {
 			c.prove()
 			return false, nil
 		}
-		if tagged, err := c.idleResponse(k, &r); tagged || err != nil {
+		if tagged, err := c.idleResponse(&r); tagged || err != nil {
 			return true, err
 		}
 	}
 }
 
 // idleResponse takes a response within IDLE; a tagged one ends it.
-func (c *Conn) idleResponse(k *command, r *response) (tagged bool, err error) {
+func (c *Conn) idleResponse(r *response) (tagged bool, err error) {
 	switch r.kind {
 	case rTagged:
 		if bytes.Equal(r.tag, c.tag) {
-			_, err := k.ended(r)
+			_, err := (&command{c: c, verb: c.verb}).ended(r)
 			return true, err
 		}
 		err = c.skip("tag")
@@ -116,8 +118,8 @@ func (c *Conn) idleResponse(k *command, r *response) (tagged bool, err error) {
 }
 
 // idling waits until IDLE should end. Ten thousand connections sit here: what it keeps on
-// the stack while it waits is what each of them costs, so reading is another function's.
-func (c *Conn) idling(ctx context.Context, k *command, limit time.Duration) (End, error) {
+// the stack while it waits is what each of them costs, so reading is done aside.
+func (c *Conn) idling(ctx context.Context, limit time.Duration) (End, error) {
 	until := time.Now().Add(limit)
 	c.rd.release()
 	c.words.reset()
@@ -136,22 +138,22 @@ func (c *Conn) idling(ctx context.Context, k *command, limit time.Duration) (End
 				return end, err
 			}
 		}
-		if ended, err := c.idleRead(k); ended || err != nil {
+		var ended bool
+		var err error
+		if aside.Do(func() { ended, err = c.idleRead() }); ended || err != nil {
 			return EndServer, err
 		}
 	}
 }
 
 // idleRead reads the response that began, whole: half of one would be lost.
-//
-//go:noinline
-func (c *Conn) idleRead(k *command) (ended bool, err error) {
+func (c *Conn) idleRead() (ended bool, err error) {
 	c.begin(c.lim.Gap, c.lim.Gap, c.lim.Command)
 	r, err := c.read()
 	if err != nil {
 		return true, c.failFor(err)
 	}
-	return c.idleResponse(k, &r)
+	return c.idleResponse(&r)
 }
 
 // idleWait reads the next bytes; it ends by Kick, the end of ctx, and time, without harm
@@ -201,7 +203,7 @@ func (c *Conn) idleWait(ctx context.Context, until time.Time) (End, error) {
 }
 
 // idleDone says DONE and waits for the tagged reply, which is the proof of life.
-func (c *Conn) idleDone(ctx context.Context, k *command) error {
+func (c *Conn) idleDone(ctx context.Context) error {
 	wait := c.lim.Done
 	if ctx.Err() != nil {
 		wait = c.lim.Drain
@@ -218,7 +220,7 @@ func (c *Conn) idleDone(ctx context.Context, k *command) error {
 		if err != nil {
 			return c.failFor(err)
 		}
-		if tagged, err := c.idleResponse(k, &r); tagged || err != nil {
+		if tagged, err := c.idleResponse(&r); tagged || err != nil {
 			if e, ok := errors.AsType[*Error](err); ok && e.Status == imap.StatusResponseTypeNo {
 				return nil // the wait is over all the same
 			}

@@ -60,6 +60,9 @@ func DefaultLimits() Limits {
 	}
 }
 
+// defaultLimits are shared by all connections that name none, and not changed.
+var defaultLimits = DefaultLimits()
+
 // members is how many messages a list of numbers may name where n exist. EXISTS is but
 // another number that the server says.
 func (l *Limits) members(n uint32) uint64 { return min(uint64(n)+uint64(n)/10+1000, l.Members) }
