@@ -42,7 +42,7 @@ fuzz: ## every fuzz target for FUZZ (30s)
 	@.ci/fuzz.sh $(FUZZ)
 
 fault: ## every Redis command, question, answer and byte of a recorded sync fails once (hours)
-	POSTRIDER_FAULTS=all $(GO) test -count=1 -timeout 12h -run 'TestFault|TestCut|TestStall|TestAnswer' ./imapsync
+	POSTRIDER_FAULTS=all GOGC=400 $(GO) test -count=1 -timeout 24h -run 'TestFault|TestCut|TestStall|TestAnswer|_cut$$' ./imapsync
 
 model: ## drawn histories, about N (200000) things happening to every tier, and a twentieth of it on every real server
 	@.ci/need.sh dovecot=dovecot-imapd

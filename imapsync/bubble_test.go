@@ -118,7 +118,7 @@ func unblocked(c net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &unblockedConn{Conn: c, out: make(chan []byte, 1<<16), done: make(chan struct{})}
+	u := &unblockedConn{Conn: c, out: make(chan []byte, 1<<12), done: make(chan struct{})}
 	go func() {
 		for {
 			select {
@@ -175,8 +175,12 @@ func (d *den) up() {
 	if d.cfg.Reconcile == 0 {
 		d.cfg.Reconcile = 20 * time.Second // hours go by here; what is done every second would be all that is done
 	}
-	profiles, err := NewProfiles(d.profiles)
-	d.ok(err)
+	profiles := builtin()
+	if d.profiles != "" {
+		var err error
+		profiles, err = NewProfiles(d.profiles)
+		d.ok(err)
+	}
 	d.m = NewManager(Options{
 		Profiles: profiles, Store: st, Owner: "proc", Config: d.cfg, Dial: d.dial,
 		Logger: slog.New(slog.NewTextHandler(d.log, nil)),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -134,7 +135,9 @@ func modelled(t *testing.T, dialect imaptest.Dialect, f func(*den, *imaptest.Mod
 			d.ok(err)
 			want := map[string]map[uint32][]string{}
 			for name, f := range truth {
-				want[name] = f.Messages
+				if !dialect.Has("X-GM-EXT-1") || slices.Contains([]string{allMail, gmailRoot + "Spam", gmailRoot + "Trash"}, name) {
+					want[name] = f.Messages
+				}
 			}
 			return want
 		}
@@ -144,37 +147,52 @@ func modelled(t *testing.T, dialect imaptest.Dialect, f func(*den, *imaptest.Mod
 			return nil
 		})
 		d.ok(err)
-		d.cfg = Config{ProbeInterval: 2 * time.Second, ListInterval: 20 * time.Second, AskInterval: 100 * time.Millisecond, AliveInterval: 10 * time.Second}
+		d.cfg = Config{ProbeInterval: 2 * time.Second, ListInterval: 20 * time.Second, AskInterval: 100 * time.Millisecond, AliveInterval: 30 * time.Second}
 		f(d, u, k)
 	})
 }
 
 // thirty is a sync of 30 messages: 20 that are there and are announced, 10 that arrive,
-// with flags and expunges on both, ended by the connection's owner.
+// with flags and expunges on both, ended by the connection's owner. Most are small, and
+// there are few folders, since every byte may be one to cut at.
 func (d *den) thirty(u *imaptest.ModelUser) {
 	ctx := d.t.Context()
-	add := func(folder string, from, n int, at time.Time) {
-		for i := from; i < from+n; i++ {
-			id := fmt.Sprintf("%s%d@x", folder, i)
-			_, err := u.Append(ctx, folder, imaptest.Message(id, id), nil, at)
+	main, other := "INBOX", "Archive"
+	if u.CreateFolder(ctx, other) == nil { // a Gmail: it had none
+		d.ok(u.DeleteFolder(ctx, other))
+		main, other = allMail, gmailRoot+"Spam"
+	}
+	for _, name := range []string{"Sent", "Drafts", "Trash", "Junk"} {
+		_ = u.DeleteFolder(ctx, name)
+	}
+	n := 0
+	add := func(folder string, many int, at time.Time) {
+		for range many {
+			id := fmt.Sprintf("%d@x", n)
+			raw := fmt.Appendf(nil, "From: a@b.c\r\nSubject: %s\r\nMessage-ID: <%s>\r\n\r\nhi\r\n", id, id)
+			if n%10 == 0 {
+				raw = imaptest.Message(id, id)
+			}
+			n++
+			_, err := u.Append(ctx, folder, raw, nil, at)
 			d.ok(err)
 		}
 	}
 	old := time.Now().Add(-48 * time.Hour)
-	add("INBOX", 0, 14, old)
-	add("Archive", 0, 6, old)
-	d.early = map[string]uint32{"INBOX": 14, "Archive": 6}
+	add(main, 14, old)
+	add(other, 6, old)
+	d.early = map[string]uint32{main: 14, other: 6}
 	d.up()
 	d.pass(time.Second)
-	add("INBOX", 14, 5, time.Now())
+	add(main, 5, time.Now())
 	d.pass(time.Second)
-	d.ok(u.AddFlags(ctx, "INBOX", []uint32{3, 15, 16}, `\Seen`, "$work"))
-	d.ok(u.AddFlags(ctx, "Archive", []uint32{1}, `\Flagged`))
-	add("Archive", 6, 2, time.Now())
+	d.ok(u.AddFlags(ctx, main, []uint32{3, 15, 16}, `\Seen`, "$work"))
+	d.ok(u.AddFlags(ctx, other, []uint32{1}, `\Flagged`))
+	add(other, 2, time.Now())
 	d.pass(3 * time.Second)
-	d.ok(u.Expunge(ctx, "INBOX", 4, 5, 17))
-	d.ok(u.Expunge(ctx, "Archive", 2))
-	add("INBOX", 19, 3, time.Now())
+	d.ok(u.Expunge(ctx, main, 4, 5, 17))
+	d.ok(u.Expunge(ctx, other, 2))
+	add(main, 3, time.Now())
 	d.pass(3 * time.Second)
 }
 
@@ -212,7 +230,7 @@ func eachCut(t *testing.T, most int, dialects []imaptest.Dialect, story func(*de
 // The connection is cut once, at any byte in either direction: nothing is lost, nothing
 // told twice.
 func TestCut_at_every_byte(t *testing.T) {
-	eachCut(t, 12, tiers(), (*den).thirty, func(d *den, u *imaptest.ModelUser, _ *knife) {
+	eachCut(t, 9, append(tiers(), imaptest.T0()), (*den).thirty, func(d *den, u *imaptest.ModelUser, _ *knife) {
 		d.thirty(u)
 		d.settle()
 	})
