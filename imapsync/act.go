@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/postrider/postrider/imapsync/wire"
+	"github.com/postrider/postrider/internal/message"
 	"github.com/postrider/postrider/store"
 )
 
@@ -53,26 +54,48 @@ func (a *Actor) Find(ctx context.Context, id store.AccountID, folder, messageID 
 		if err != nil {
 			return err
 		}
-		criteria := &imap.SearchCriteria{Header: []imap.SearchCriteriaHeaderField{{Key: "Message-ID", Value: messageID}}}
-		hits, err := l.c.Search(ctx, criteria, false)
-		if err != nil {
-			return failure(err)
+		uids, err := havingID(ctx, l.c, messageID)
+		for _, uid := range uids {
+			found = append(found, Place{Folder: f.Num, UIDValidity: v, UID: uid})
 		}
-		// SEARCH HEADER finds parts of a value too (RFC 3501 section 6.4.4).
-		const most = 100
-		uids, ok := wire.Expand(hits.UIDs, most)
-		if !ok || len(uids) == 0 {
-			return nil
-		}
-		_, err = l.c.Fetch(ctx, uidSet(uids), []wire.Item{wire.ItemUID, wire.ItemEnvelope}, wire.FetchOptions{}, func(m *wire.Message) error {
-			if m.Envelope != nil && strings.TrimSpace(m.Envelope.MessageID) == messageID {
-				found = append(found, Place{Folder: f.Num, UIDValidity: v, UID: uint32(m.UID)})
+		return err
+	})
+	return found, err
+}
+
+// havingID finds the messages of the open folder that have this Message-ID. It is an error not
+// to know: who hears that there is none may add a second one.
+func havingID(ctx context.Context, c *wire.Conn, messageID string) (uids []uint32, err error) {
+	criteria := &imap.SearchCriteria{Header: []imap.SearchCriteriaHeaderField{{Key: "Message-ID", Value: messageID}}}
+	hits, err := c.Search(ctx, criteria, false)
+	if err != nil {
+		return nil, failure(err)
+	}
+	// SEARCH HEADER finds parts of a value too (RFC 3501 section 6.4.4), and a server that
+	// searches no headers finds all: what is looked for came lately.
+	const most = 100
+	among, unread := wire.Highest(hits.UIDs, most), !hits.Complete
+	if len(among) > 0 {
+		// Not ENVELOPE: one with quotes that are not escaped (row 39) cannot be read.
+		field := wire.Headers("MESSAGE-ID")
+		res, err := c.Fetch(ctx, uidSet(among), []wire.Item{wire.ItemUID, field}, wire.FetchOptions{}, func(m *wire.Message) error {
+			switch sec := m.Section(field); {
+			case sec == nil || sec.Data == nil:
+				unread = true
+			case firstID(message.ParseHeader(sec.Data)["message-id"]) == messageID:
+				uids = append(uids, uint32(m.UID))
 			}
 			return nil
 		})
-		return failure(err)
-	})
-	return found, err
+		if err != nil {
+			return nil, failure(err)
+		}
+		unread = unread || res.Partial()
+	}
+	if len(uids) == 0 && unread {
+		return nil, errPartial
+	}
+	return uids, nil
 }
 
 // Append adds a message to a folder. Where the server does not tell where it came, the

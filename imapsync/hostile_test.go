@@ -331,6 +331,26 @@ func TestOddSession(t *testing.T) {
 		}
 	}, expect("FETCH"), send("* 1 FETCH (UID 1 FLAGS () ENVELOPE (NIL \"fine\" NIL NIL NIL NIL NIL NIL NIL NIL))\r\n* 2 FETCH (UID 2 ENVELOPE (\"Mon\" \"he said \"x\" now\" NIL NIL NIL NIL NIL NIL NIL \"<2@x>\") FLAGS ())\r\n{tag} OK\r\n"),
 		expect("UID FETCH 2 (UID BODY.PEEK[HEADER]<0.65536>)"), send("* 2 FETCH (UID 2 BODY[HEADER]<0> "+literal("From: =?utf-8?q?A?= <a@x.example>\r\nSubject: he said \"x\" now\r\nDate: Mon, 5 Feb 2024 10:00:00 +0000\r\nMessage-ID: <2@x>\r\n\r\n")+")\r\n{tag} OK\r\n"))
+	having := func(want string, failed bool) func(t *testing.T, s Session) {
+		return func(t *testing.T, s Session) {
+			got, err := havingID(t.Context(), s.(*client).c, "<2@x>")
+			if fmt.Sprint(got) != want || (err != nil) != failed {
+				t.Errorf("found %v, %v", got, err)
+			}
+		}
+	}
+	field := func(uid, id string) string {
+		return "* 1 FETCH (UID " + uid + " ENVELOPE (NIL \"he said \"x\" now\" NIL NIL NIL NIL NIL NIL NIL \"<2@x>\") BODY[HEADER.FIELDS (MESSAGE-ID)] " + literal("Message-ID: "+id+"\r\n\r\n") + ")\r\n"
+	}
+	bubble("a copy whose envelope cannot be read is found", "3", having("[2]", false),
+		answer("SEARCH HEADER", "* SEARCH 1 2\r\n"), answer("UID FETCH 1:2", field("1", "<12@x>"), field("2", "<2@x>")))
+	bubble("a copy is found among all messages", "5000", having("[4950]", false),
+		answer("SEARCH HEADER", "* SEARCH 1:5000\r\n"), answer("UID FETCH 4901:5000", field("4950", "<2@x>")))
+	bubble("a search that is cut short has not found that there is no copy", "3", having("[]", true),
+		answer("SEARCH HEADER", "* SEARCH 1\r\n* SEARCH 1:99999\r\n"), answer("UID FETCH 1", field("1", "<1@x>")))
+	bubble("a message that is not told is none", "3", having("[]", true),
+		answer("SEARCH HEADER", "* SEARCH 1\r\n"), answer("UID FETCH 1", "* 1 FETCH (UID 1)\r\n"))
+	bubble("there is no copy", "3", having("[]", false), answer("SEARCH HEADER", "* SEARCH\r\n"))
 	bubble("counts follow the wire", "3", func(t *testing.T, s Session) {
 		ok(t, s.Noop(t.Context()))
 		if c := s.Changes(); s.Exists() != 4 || c.Expunged != 2 || !c.Exists || c.Alert != "read me" {

@@ -275,6 +275,18 @@ func Count(set imap.UIDSet) uint64 {
 	return n
 }
 
+// Highest lists the n highest UIDs of a static, ascending, disjoint set, ascending.
+func Highest(set imap.UIDSet, n int) []uint32 {
+	var out []uint32
+	for _, r := range slices.Backward(set) {
+		for uid := r.Stop; uid >= r.Start && uid > 0 && len(out) < n; uid-- {
+			out = append(out, uint32(uid))
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
+
 // Expand lists a static set ascending, each UID once; false, and nothing, when it names
 // more than most or is not static. It allocates by most alone.
 func Expand(set imap.UIDSet, most uint64) ([]uint32, bool) {
