@@ -131,6 +131,8 @@ func (c *Conn) idling(ctx context.Context, limit time.Duration) (End, error) {
 			// What came along with it is read first, as far as it is whole.
 		} else if c.rd.buffered() == 0 {
 			c.rd.release()
+		} else if end := c.idleOver(until); end != "" { // who never stops talking is not waited for
+			return end, nil
 		}
 		for c.rd.buffered() == 0 {
 			end, err := c.idleWait(ctx, until)
@@ -144,6 +146,17 @@ func (c *Conn) idling(ctx context.Context, limit time.Duration) (End, error) {
 			return EndServer, err
 		}
 	}
+}
+
+// idleOver says whether the wait is to end, without reading.
+func (c *Conn) idleOver(until time.Time) End {
+	switch {
+	case c.takeKick():
+		return EndKicked
+	case !time.Now().Before(until):
+		return EndTime
+	}
+	return ""
 }
 
 // idleRead reads the response that began, whole: half of one would be lost.

@@ -267,3 +267,77 @@ func TestRefusalIsMasked(t *testing.T) {
 		}
 	})
 }
+
+// babble is a server that, in IDLE, says one thing after another without end: no read ends
+// where a response does. In a bubble each read takes a millisecond.
+type babble struct {
+	net.Conn // not used: its address and deadlines are nobody's matter
+	say      []byte
+	idle     string // tag
+	reads    int
+	heard    func(reads int)
+}
+
+func (b *babble) Read(p []byte) (int, error) {
+	time.Sleep(time.Millisecond)
+	if b.idle != "" {
+		if b.reads++; b.reads > 3000 {
+			return 0, io.EOF
+		}
+		b.heard(b.reads)
+		for len(b.say) <= len(p) {
+			b.say = append(b.say, "* OK Still"+strings.Repeat(" here", 500)+"\r\n"...)
+		}
+	}
+	n := copy(p, b.say)
+	if b.idle != "" && p[n-1] == '\n' {
+		n--
+	}
+	b.say = b.say[n:]
+	return n, nil
+}
+
+func (b *babble) Write(p []byte) (int, error) {
+	tag, verb, _ := strings.Cut(strings.TrimSpace(string(p)), " ")
+	switch {
+	case tag == "DONE":
+		b.say, b.idle = append(b.say, "\r\n"+b.idle+" OK\r\n"...), ""
+	case verb == "IDLE":
+		b.say, b.idle = append(b.say, "+\r\n* OK "...), tag
+	default:
+		b.say = append(b.say, "* CAPABILITY IMAP4rev1 IDLE\r\n"+tag+" OK\r\n"...)
+	}
+	return len(p), nil
+}
+
+func (*babble) Close() error                     { return nil }
+func (*babble) SetDeadline(time.Time) error      { return nil }
+func (*babble) SetReadDeadline(time.Time) error  { return nil }
+func (*babble) SetWriteDeadline(time.Time) error { return nil }
+
+// A server that never stops talking keeps IDLE from ending neither by a kick nor by time.
+func TestIdle_ends_while_the_server_talks(t *testing.T) {
+	for name, end := range map[string]wire.End{"kick": wire.EndKicked, "time": wire.EndTime} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &babble{say: []byte("* PREAUTH [CAPABILITY IMAP4rev1 IDLE] hi\r\n")}
+				c := must[*wire.Conn](t)(wire.Dial(t.Context(), wire.Options{
+					Host: "x", Port: 1, Security: wire.Plaintext,
+					Dial: func(context.Context, string, string) (net.Conn, error) { return b, nil },
+				}))
+				limit := time.Second
+				b.heard = func(reads int) {
+					if reads == 500 && end == wire.EndKicked {
+						c.Kick()
+					}
+				}
+				got, err := c.Idle(t.Context(), limit)
+				if err != nil || got != end || b.reads > 1010 || end == wire.EndKicked && b.reads > 510 {
+					t.Errorf("%q, %v, after %d reads", got, err, b.reads)
+				}
+				ok(t, c.Noop(t.Context()))
+				c.Close()
+			})
+		})
+	}
+}
