@@ -116,6 +116,9 @@ func (s *client) examine(ctx context.Context, raw string, cond bool) (Selected, 
 	if err != nil {
 		return Selected{}, failure(err)
 	}
+	if !s.info.CondStore {
+		f.HighestModSeq = 0 // QUIRK(yahoo): told by a server that has no CONDSTORE
+	}
 	return Selected{UIDValidity: f.UIDValidity, UIDNext: f.UIDNext, Exists: f.Exists, ModSeq: f.HighestModSeq, MailboxID: f.MailboxID}, nil
 }
 

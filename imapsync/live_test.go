@@ -121,6 +121,9 @@ func TestDialer_takes_a_profile_at_its_word(t *testing.T) {
 		if i := s.Info(); i.CondStore != want[0] || i.QResync != want[1] {
 			t.Errorf("%s: CONDSTORE %v, QRESYNC %v", field, i.CondStore, i.QResync)
 		}
+		if sel, err := s.Select(t.Context(), "INBOX"); err != nil || (sel.ModSeq > 0) != want[0] {
+			t.Errorf("%s: MODSEQ %d, %v", field, sel.ModSeq, err)
+		}
 		s.Close()
 	}
 }
