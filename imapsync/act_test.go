@@ -1,6 +1,7 @@
 package imapsync_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -119,7 +120,11 @@ func TestActor_hands_over(t *testing.T) {
 	d := imaptest.StartDovecot(t).User("jo", "secret")
 	r := newRig(t, storetest.Miniredis(t), d)
 	r.begin()
-	one := imapsync.NewActor(imapsync.ActorOptions{Store: r.st, Dialer: r.dialer})
+	paced := 0 // connections are opened in turn with those that watch
+	one := imapsync.NewActor(imapsync.ActorOptions{Store: r.st, Dialer: r.dialer, Pace: func(context.Context, string) (func(), error) {
+		paced += 10
+		return func() { paced -= 9 }, nil
+	}})
 	two := imapsync.NewActor(imapsync.ActorOptions{Store: r.st, Dialer: r.dialer})
 	defer two.Close()
 	for _, a := range []*imapsync.Actor{one, two, one} {
@@ -137,5 +142,8 @@ func TestActor_hands_over(t *testing.T) {
 	}
 	if _, err := two.Find(t.Context(), r.id, "INBOX", "<none@x>"); err != nil {
 		t.Errorf("behind a closed one: %v", err)
+	}
+	if paced != 2 {
+		t.Errorf("paced %d, want 2 turns that were given back", paced)
 	}
 }

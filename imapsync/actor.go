@@ -49,7 +49,10 @@ type ActorOptions struct {
 	Store  ActorStore
 	Dialer *Dialer
 	Kick   func(store.AccountID) // has the account looked at soon; MUST NOT block; nil: nobody does
-	Log    *slog.Logger          // nil: none
+	// Pace waits for a turn to connect to a host, which leave gives back: Manager.Pace of the
+	// same process, so that a host is asked no faster by both. nil: nobody waits.
+	Pace func(ctx context.Context, host string) (leave func(), err error)
+	Log  *slog.Logger // nil: none
 }
 
 // Actor changes things on servers for us, on a connection of an account's own beside the
@@ -78,6 +81,9 @@ func NewActor(o ActorOptions) *Actor {
 	}
 	if o.Kick == nil {
 		o.Kick = func(store.AccountID) {}
+	}
+	if o.Pace == nil {
+		o.Pace = func(context.Context, string) (func(), error) { return func() {}, nil }
 	}
 	a := &Actor{o: o, owner: rand.Text(), runs: map[store.AccountID]*actorRun{}}
 	a.ctx, a.end = context.WithCancelCause(context.Background())
@@ -282,13 +288,22 @@ func (r *actorRun) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if r.conn, err = r.a.o.Dialer.open(ctx, *acct.IMAP, r.a.o.Dialer.trace(ctx, acct)); err != nil {
+	if r.conn, err = r.dial(ctx, acct); err != nil {
 		r.conn = nil
 		r.free(ctx)
 		return err
 	}
 	r.version = acct.Version
 	return nil
+}
+
+func (r *actorRun) dial(ctx context.Context, acct store.Account) (*wire.Conn, error) {
+	leave, err := r.a.o.Pace(ctx, acct.IMAP.Host)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return r.a.o.Dialer.open(ctx, *acct.IMAP, r.a.o.Dialer.trace(ctx, acct))
 }
 
 // close ends the connection, if there is one, and gives the lease back.

@@ -346,6 +346,13 @@ func (m *Manager) take(ctx context.Context) error {
 	return g.Wait()
 }
 
+// Pace waits for a turn to open a connection to a host beside those that watch, before all
+// of those that wait as well: somebody waits for what is done there. The caller MUST call
+// leave when it is open or was not to be. The error is the cause of ctx.
+func (m *Manager) Pace(ctx context.Context, host string) (leave func(), err error) {
+	return m.pace.queue(ctx, host, m.o.Profiles.Match(host, "", nil), 0)
+}
+
 // start begins a worker under a lease.
 func (m *Manager) start(ctx context.Context, a *store.Account, l store.Lease, asked time.Time) {
 	wctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))

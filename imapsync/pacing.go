@@ -48,7 +48,7 @@ type pacer struct {
 type gate struct {
 	profile *Profile
 	private bool
-	queues  [2][]*turn // first tries, retries
+	queues  [3][]*turn // somebody waits for what is done there, first tries, retries
 	open    int        // turns given and not yet left
 	next    time.Time  // of the next turn
 	timer   *time.Timer
@@ -83,10 +83,14 @@ func (p *pacer) share(procs int) {
 // but retries behind first tries. The caller MUST call leave when the session is open or
 // was not to be opened. The error is the cause of ctx.
 func (p *pacer) enter(ctx context.Context, host string, profile *Profile, retry bool) (leave func(), err error) {
-	t := &turn{given: make(chan struct{})}
 	if retry {
-		t.queue = 1
+		return p.queue(ctx, host, profile, 2)
 	}
+	return p.queue(ctx, host, profile, 1)
+}
+
+func (p *pacer) queue(ctx context.Context, host string, profile *Profile, queue int) (leave func(), err error) {
+	t := &turn{queue: queue, given: make(chan struct{})}
 	p.mu.Lock()
 	g := p.gate(host)
 	g.profile = profile
@@ -125,7 +129,7 @@ func (p *pacer) gate(host string) *gate {
 	if g == nil {
 		if now := time.Now(); len(p.hosts) >= maxIdleGates {
 			for name, old := range p.hosts {
-				if old.open == 0 && len(old.queues[0])+len(old.queues[1]) == 0 && now.After(old.next) && now.After(old.slowUntil) {
+				if old.open == 0 && old.waiting() == 0 && now.After(old.next) && now.After(old.slowUntil) {
 					delete(p.hosts, name)
 				}
 			}
@@ -138,7 +142,7 @@ func (p *pacer) gate(host string) *gate {
 
 // give gives the turns that are due, and comes back for the next one. p.mu MUST be held.
 func (p *pacer) give(g *gate) {
-	for len(g.queues[0])+len(g.queues[1]) > 0 {
+	for g.waiting() > 0 {
 		now := time.Now()
 		most, every := p.pace(g, now)
 		if g.open >= most {
@@ -156,8 +160,8 @@ func (p *pacer) give(g *gate) {
 			return
 		}
 		queue := g.queues[0]
-		if len(queue) == 0 {
-			queue = g.queues[1]
+		for i := 1; len(queue) == 0; i++ {
+			queue = g.queues[i]
 		}
 		t := queue[rand.IntN(len(queue))]
 		g.take(t)
@@ -179,6 +183,13 @@ func (p *pacer) pace(g *gate, now time.Time) (most int, every time.Duration) {
 		most, every = max(most/slowdown, 1), slowdown*every
 	}
 	return most, every
+}
+
+func (g *gate) waiting() (n int) {
+	for _, q := range g.queues {
+		n += len(q)
+	}
+	return n
 }
 
 // take takes a turn out of its queue.

@@ -27,7 +27,11 @@ func TestPacerRetriesQueueBehindFirstTries(t *testing.T) {
 		var wg sync.WaitGroup
 		enter := func(name string, retry bool) {
 			wg.Go(func() {
-				leave, err := p.enter(t.Context(), "mail.example.com", paced(), retry)
+				turn := func() (func(), error) { return p.enter(t.Context(), "mail.example.com", paced(), retry) }
+				if name == "live" {
+					turn = func() (func(), error) { return p.queue(t.Context(), "mail.example.com", paced(), 0) }
+				}
+				leave, err := turn()
 				if err != nil {
 					t.Error(err)
 					return
@@ -44,8 +48,9 @@ func TestPacerRetriesQueueBehindFirstTries(t *testing.T) {
 		}
 		enter("first", false)
 		enter("first", false)
+		enter("live", false)
 		wg.Wait()
-		want := []string{"retry 0s", "first 1s", "first 2s", "retry 3s", "retry 4s"}
+		want := []string{"retry 0s", "live 1s", "first 2s", "first 3s", "retry 4s", "retry 5s"}
 		if !slices.Equal(order, want) {
 			t.Errorf("got %q, want %q", order, want)
 		}

@@ -270,6 +270,19 @@ func (d *daemon) buildEngines() error {
 		Dial: mail.DialContext, AllowPlaintext: d.cfg.Mail.AllowPlaintext, AllowInsecureTLS: d.cfg.Mail.AllowInsecureTLS,
 		ClientName: "Postrider", ClientVersion: version, Profiles: profiles, Trace: trace,
 	})
+	if d.cfg.has(roleSync) {
+		s := d.cfg.Sync
+		d.manager = imapsync.NewManager(imapsync.Options{
+			Store: d.store, Owner: d.instance, Logger: d.log, Registerer: d.registry, Profiles: profiles,
+			Dial: func(ctx context.Context, a store.Account) (imapsync.Session, error) {
+				return d.dialer.DialAccount(ctx, a)
+			},
+			Config: imapsync.Config{
+				ProbeInterval: s.ProbeInterval, ListInterval: s.ListInterval, AskInterval: s.AskInterval,
+				ProofInterval: s.ProofInterval, Baselines: s.Baselines, NoCompress: s.Compress == "never", ContentMemory: int64(s.ContentMemory),
+			},
+		})
+	}
 	if d.cfg.has(roleSend) || d.cfg.has(roleAPI) {
 		if err := d.buildSender(mail); err != nil {
 			return err
@@ -292,19 +305,6 @@ func (d *daemon) buildEngines() error {
 		if err != nil {
 			return err
 		}
-	}
-	if d.cfg.has(roleSync) {
-		s := d.cfg.Sync
-		d.manager = imapsync.NewManager(imapsync.Options{
-			Store: d.store, Owner: d.instance, Logger: d.log, Registerer: d.registry, Profiles: profiles,
-			Dial: func(ctx context.Context, a store.Account) (imapsync.Session, error) {
-				return d.dialer.DialAccount(ctx, a)
-			},
-			Config: imapsync.Config{
-				ProbeInterval: s.ProbeInterval, ListInterval: s.ListInterval, AskInterval: s.AskInterval,
-				ProofInterval: s.ProofInterval, Baselines: s.Baselines, NoCompress: s.Compress == "never", ContentMemory: int64(s.ContentMemory),
-			},
-		})
 	}
 	if !d.cfg.has(roleAPI) {
 		return nil

@@ -41,7 +41,11 @@ func (d *daemon) buildSender(guard *egress.Guard) (err error) {
 			return err
 		}
 	}
-	d.actor = imapsync.NewActor(imapsync.ActorOptions{Store: d.store, Dialer: d.dialer, Kick: d.kick, Log: d.log})
+	live := imapsync.ActorOptions{Store: d.store, Dialer: d.dialer, Kick: d.kick, Log: d.log}
+	if d.manager != nil {
+		live.Pace = d.manager.Pace
+	}
+	d.actor = imapsync.NewActor(live)
 	box := mailbox{d.actor}
 	d.sender, err = smtpsend.New(smtpsend.Options{
 		Store: d.store, Redis: d.redis.client, Transport: d.pool, Reader: box, Mailbox: box, Profiles: profiles,
