@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -260,12 +261,18 @@ func (m *Manager) refresh(ctx context.Context) error {
 			return err
 		}
 		byID := make(map[store.AccountID]*store.Account, len(accounts))
-		for _, a := range accounts {
-			if a.Deleted.IsZero() {
-				byID[a.ID] = &a // not of the slice, which would stay as long as one of them
+		m.mu.Lock()
+		for i := range accounts {
+			a := &accounts[i]
+			switch known := m.shards[n][a.ID]; {
+			case !a.Deleted.IsZero():
+			case known != nil && reflect.DeepEqual(known, a):
+				byID[a.ID] = known // its worker has it, too
+			default:
+				own := *a // the slice would stay as long as one of its elements
+				byID[a.ID] = &own
 			}
 		}
-		m.mu.Lock()
 		m.versions[n], m.shards[n] = v, byID
 		m.mu.Unlock()
 	}

@@ -1,0 +1,30 @@
+package imapsync
+
+import (
+	"testing"
+
+	"github.com/postrider/postrider/store"
+)
+
+// A registration that is read again and says the same is not kept a second time beside
+// the one that its worker has.
+func TestManager_keeps_one_copy_of_a_registration(t *testing.T) {
+	bubble(t, true, func(d *den) {
+		m := NewManager(Options{Store: d.st, Owner: "one"})
+		read := func() *store.Account {
+			clear(m.versions[:]) // another account of the shard was changed
+			d.ok(m.refresh(d.t.Context()))
+			a, _ := m.registered(denAccount)
+			return a
+		}
+		first := read()
+		if again := read(); again != first {
+			d.t.Error("read again, it is kept twice")
+		}
+		_, err := d.st.UpdateAccount(d.t.Context(), denAccount, 0, func(a *store.Account) error { a.Name = "Jo"; return nil })
+		d.ok(err)
+		if now := read(); now == first || now.Name != "Jo" || first.Name != "" {
+			d.t.Errorf("changed, it is %q, and was %q", now.Name, first.Name)
+		}
+	})
+}
