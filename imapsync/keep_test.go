@@ -2,6 +2,7 @@ package imapsync
 
 import (
 	"testing"
+	"unsafe"
 
 	"github.com/postrider/postrider/store"
 )
@@ -27,4 +28,12 @@ func TestManager_keeps_one_copy_of_a_registration(t *testing.T) {
 			d.t.Errorf("changed, it is %q, and was %q", now.Name, first.Name)
 		}
 	})
+}
+
+// What each account keeps comes in sizes of the allocator's, which adds a word: a little
+// more would cost each of them 256 bytes.
+func TestWorker_size(t *testing.T) {
+	if n := unsafe.Sizeof(worker{}) + 8; n > 1792 {
+		t.Errorf("a worker takes %d bytes", n)
+	}
 }

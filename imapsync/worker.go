@@ -71,12 +71,12 @@ type worker struct {
 	state       store.State
 	folders     []*folder
 	listVersion uint64
-	nextNum     uint32
 	latches     []store.Latch
-	loaded      bool
 	loadedFor   uint64 // version of the configuration that was known before
-	labels      bool   // the folders that are labels are not watched
-	replan      bool   // the plan has changed and was not yet shown
+	nextNum     uint32
+	loaded      bool
+	labels      bool // the folders that are labels are not watched
+	replan      bool // the plan has changed and was not yet shown
 
 	open   *folder // the selected folder, while what follows describes it
 	sel    Selected
@@ -84,6 +84,7 @@ type worker struct {
 	reopen bool // ask for the selected folder's numbers again
 
 	whole        bool // a whole pass was done in this session
+	told         bool // events were committed since the last pass, or messages held
 	began        time.Time
 	activeAt     time.Time // last event
 	listAt       time.Time // next LIST
@@ -99,8 +100,8 @@ type worker struct {
 	compressed   bool      // this connection is, and does not idle
 	uncompressed bool      // compressing was refused
 	plainInbox   bool      // this session's Gmail does not tell categories
-	categoryEnds int       // connections that ended when it was asked for them
 	notified     bool      // NOTIFY is on: hints come for all folders
+	categoryEnds int       // connections that ended when it was asked for them
 	notifyAt     time.Time // when it is asked for again
 	notifyFails  int
 	shownAt      time.Time // last progress
@@ -113,8 +114,7 @@ type worker struct {
 	messages     int
 	shortIdles   int
 	passedAt     time.Time // the end of the last pass
-	told         bool      // events were committed since, or messages held
-	vain         int       // passes in a row, one behind the other, without any
+	vain         int       // passes in a row, one behind the other, that told of nothing
 	unwritten    int       // waits for the store since the last commit
 
 	failures  int // in a row, for back-off

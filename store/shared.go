@@ -1,6 +1,9 @@
 package store
 
-import "unique"
+import (
+	"slices"
+	"unique"
+)
 
 // shared is one copy of a text that thousands of accounts have in common: names of folders,
 // hosts, capabilities, certificates. Each of them is read from Redis, and kept while it is
@@ -17,6 +20,7 @@ func (f *Folder) share() {
 	for _, s := range []*string{&f.Raw, &f.Path, &f.Delimiter, &f.SpecialUse, &f.SpecialUseSource, &f.Watched} {
 		*s = shared(*s)
 	}
+	f.Attrs = slices.Clone(f.Attrs) // decoded, it has room for more
 	shareAll(f.Attrs)
 }
 

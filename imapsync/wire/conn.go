@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -38,8 +39,8 @@ type Conn struct {
 	zipped bool
 
 	caps       Caps
-	capsTold   bool // since this was last cleared
-	id         imap.IDData
+	capsTold   bool                       // since this was last cleared
+	id         unique.Handle[imap.IDData] // many servers of a provider say the same
 	namespaces imap.NamespaceData
 	enabled    string
 	preauth    bool
@@ -110,7 +111,12 @@ func (c *Conn) Counters() Counters { return c.counters }
 
 // ServerID is what the server said of itself, to decide by and not to be shown; its zero
 // value says nothing.
-func (c *Conn) ServerID() imap.IDData { return c.id }
+func (c *Conn) ServerID() imap.IDData {
+	if c.id == (unique.Handle[imap.IDData]{}) {
+		return imap.IDData{}
+	}
+	return c.id.Value()
+}
 
 // Namespaces are the server's, where it told them.
 func (c *Conn) Namespaces() imap.NamespaceData { return c.namespaces }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -226,7 +227,7 @@ func (c *Conn) startTLS(ctx context.Context, o *Options) error {
 	if err := c.secure(ctx, o); err != nil {
 		return err
 	}
-	c.caps, c.changes, c.id = Caps{}, Changes{}, imap.IDData{}
+	c.caps, c.changes, c.id = Caps{}, Changes{}, unique.Handle[imap.IDData]{}
 	c.stage, c.endBy = StageLogin, time.Now().Add(c.lim.Login)
 	return nil
 }

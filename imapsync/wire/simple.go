@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"unique"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -39,7 +40,7 @@ func (c *Conn) identify(ctx context.Context, name, version string) error {
 		if !r.is("ID") {
 			return false
 		}
-		c.id = parseID(r)
+		c.id = unique.Make(parseID(r))
 		return true
 	}
 	_, err := k.run(ctx)
