@@ -341,3 +341,29 @@ func TestIdle_ends_while_the_server_talks(t *testing.T) {
 		})
 	}
 }
+
+// What is kept of a LIST has a bound, by number and by size; the rest makes it incomplete.
+func TestList_keeps_no_answer_without_end(t *testing.T) {
+	long := strings.Repeat("x", 8000)
+	for name, c := range map[string]struct {
+		lines      int
+		line       string
+		least, top int
+	}{
+		"many": {20_010, `* LIST () "/" f`, 20_000, 20_000},
+		"long": {2500, `* LIST () "/" ` + long, 1900, 2100},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var b strings.Builder
+			for i := range c.lines {
+				b.WriteString(c.line + strconv.Itoa(i) + "\r\n")
+			}
+			conn := scripted(t, imaptest.Answer("LIST", b.String()), imaptest.Answer("NOOP"), imaptest.Silence())
+			listed, _, res, err := conn.List(t.Context(), "", "*", wire.ListOptions{})
+			if err != nil || len(listed) < c.least || len(listed) > c.top || res.Damaged != c.lines-len(listed) {
+				t.Errorf("%s: %d folders, %d left out, %v", name, len(listed), res.Damaged, err)
+			}
+			ok(t, conn.Noop(t.Context()))
+		})
+	}
+}

@@ -42,6 +42,8 @@ type Limits struct {
 	Keywords  int // different ones of a folder
 	Hints     int // statuses, folders and flagged messages kept between two Changes
 
+	Folders int    // of one LIST
+	Listing int    // bytes of the responses to one LIST
 	Members uint64 // of a list of numbers, however many messages the server says there are
 }
 
@@ -56,7 +58,7 @@ func DefaultLimits() Limits {
 		Skip: 64 << 20, Damage: 200, DrainSize: 1 << 20, Greeted: 1 << 20,
 		GlueLines: 64, GlueBytes: 256 << 10,
 		Depth: 64, List: 100_000, Addresses: 1000, Flags: 256, Keywords: 2000, Hints: 1000,
-		Members: 10_000_000,
+		Folders: 20_000, Listing: 16 << 20, Members: 10_000_000,
 	}
 }
 

@@ -60,7 +60,10 @@ func (k *command) list(ctx context.Context, word string) ([]Listed, []Status, Re
 	k.first = c.lim.FirstSlow
 	var listed []Listed
 	var statuses []Status
+	size := 0
 	k.on = func(r *response) bool {
+		size += len(r.b)
+		room := size <= c.lim.Listing
 		switch {
 		case r.kind == rData && (r.is(word) || r.is("LIST")):
 			l, ok := c.parseList(r)
@@ -68,7 +71,7 @@ func (k *command) list(ctx context.Context, word string) ([]Listed, []Status, Re
 				_ = c.skip(word) // no folder has that name, so none is missing for it
 				return true
 			}
-			if !ok || len(listed) >= c.lim.List {
+			if !ok || !room || len(listed) >= c.lim.Folders {
 				k.damaged++
 				_ = c.skip(word)
 				return true
@@ -76,7 +79,7 @@ func (k *command) list(ctx context.Context, word string) ([]Listed, []Status, Re
 			listed = append(listed, l)
 			return true
 		case r.is("STATUS"):
-			if st, ok := parseStatus(r); ok && len(statuses) < c.lim.List {
+			if st, ok := parseStatus(r); ok && room && len(statuses) < c.lim.Folders {
 				statuses = append(statuses, st)
 			} else {
 				_ = c.skip("STATUS") // a status that did not come is asked for alone
