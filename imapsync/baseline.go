@@ -310,7 +310,8 @@ func (s *step) live(ctx context.Context, exists int) (int, error) {
 		return now, nil
 	}
 	n := max(s.d.meta.UIDNext, 1)
-	if err := s.above(ctx, n, max(n, n+uidAhead), now-exists+c.Expunged); err != nil {
+	want := now - exists + c.Expunged
+	if err := s.above(ctx, n, max(n, n+uidAhead), want, want); err != nil {
 		return now, err
 	}
 	return now, s.commit(ctx)

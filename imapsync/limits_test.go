@@ -2,6 +2,7 @@ package imapsync
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -308,4 +309,45 @@ func TestNews_fewer_at_once_where_their_answers_are_large(t *testing.T) {
 		d.pass(5 * time.Second)
 		d.expect(want...)
 	})
+}
+
+// A message that is named later than one behind it is new wherever the process ends between
+// the commits of a step.
+func TestNews_what_does_not_come_is_waited_for_before_the_cursor_is_past_it(t *testing.T) {
+	for k := 1; k <= 12; k++ {
+		bubble(t, true, func(d *den) {
+			armed, n := false, 0
+			s := &saboteur{err: io.EOF, hits: func(int) bool {
+				if armed {
+					n++
+				}
+				return armed && n == k
+			}}
+			s.blow = func() { d.kill(s) }
+			d.sabotaged(s)
+			d.started()
+			d.set(map[string]any{"notifyText": true})
+			d.pass(6 * time.Second)
+			m := letter()
+			d.srv.act(func() {
+				d.srv.structure, d.srv.parts, d.srv.slow = m.root, m.part, 2*time.Second
+				d.srv.hidden[2] = true
+				s.mu.Lock()
+				armed = true
+				s.mu.Unlock()
+				for _, id := range []string{"a", "b", "c"} {
+					d.srv.add("INBOX", id, time.Now())
+				}
+			})
+			d.pass(8 * time.Second)
+			d.srv.act(func() { clear(d.srv.hidden) })
+			d.pass(12 * time.Minute)
+			got := d.took()
+			for _, want := range []string{"messageNew INBOX <a> new", "messageNew INBOX <b> new", "messageNew INBOX <c> new"} {
+				if !slices.ContainsFunc(got, func(e string) bool { return strings.HasPrefix(e, want) }) {
+					d.t.Errorf("killed at command %d of %d: no %q in %q", k, n, want, got)
+				}
+			}
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package imapsync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -20,7 +21,8 @@ const uidAhead = 1 << 20
 func (s *step) news(ctx context.Context) error {
 	m := &s.d.meta
 	n := max(m.UIDNext, 1)
-	want := int(s.w.sess.Exists()) - m.Skew - s.d.known() + s.expunged
+	least := int(s.w.sess.Exists()) - m.Skew - s.d.known() + s.expunged
+	want := least
 	last := n + uidAhead
 	if last < n {
 		last = ^uint32(0)
@@ -38,7 +40,7 @@ func (s *step) news(ctx context.Context) error {
 	case want <= 0 && !s.hints.Exists:
 		return nil
 	}
-	return s.above(ctx, n, last, want)
+	return s.above(ctx, n, last, want, least)
 }
 
 // gapMost is how large a folder may be to be listed because of a gap; a larger one the
@@ -68,8 +70,9 @@ func (s *step) gaps(ctx context.Context) error {
 	return nil
 }
 
-// above announces the messages n..last, of which there are about want.
-func (s *step) above(ctx context.Context, n, last uint32, want int) error {
+// above announces the messages n..last, of which there are about want, and least by the
+// number of messages.
+func (s *step) above(ctx context.Context, n, last uint32, want, least int) error {
 	if want > s.limit() || s.f.limit > 0 { // by name where a FETCH ended the connection
 		e, err := s.w.sess.UIDs(ctx, n, 0)
 		if err != nil {
@@ -80,14 +83,16 @@ func (s *step) above(ctx context.Context, n, last uint32, want int) error {
 	var set imap.UIDSet
 	set.AddRange(imap.UID(n), imap.UID(last))
 	msgs, err := s.w.sess.Messages(ctx, set)
-	if err == nil {
+	gaps := len(msgs) > 0 && int(msgs[len(msgs)-1].UID-n) >= len(msgs)
+	switch {
+	case err == nil && (len(msgs) >= least || !gaps):
 		return s.consume(ctx, msgs)
-	}
-	if !goesOn(err) {
+	case err != nil && !goesOn(err):
 		s.f.limit = 1 // by name, one by one, on the next connection
 		return err
 	}
-	// The server refuses some message of the range: find out which.
+	// The server refuses some message of the range, or one that there is cannot be read yet
+	// and others behind it can: find out which.
 	e, err := s.w.sess.UIDs(ctx, n, 0)
 	if err != nil {
 		return err
@@ -133,21 +138,8 @@ func (s *step) fetchAll(ctx context.Context, uids []uint32) error {
 		if len(q.refused) > 1 && len(q.refused) == len(chunk) {
 			return q.err // all of them: it is the folder, not a message
 		}
-		if s.d.meta.Fast { // written down before the cursor can be stored that is past it
-			err = s.absent(ctx, chunk, msgs, &q)
-		}
-		if err == nil {
-			err = s.consume(ctx, msgs)
-		}
-		switch {
-		case err != nil:
+		if err := s.take(ctx, chunk, msgs, &q); err != nil {
 			return err
-		case !s.d.meta.Fast:
-			if err := s.absent(ctx, chunk, msgs, &q); err != nil {
-				return err
-			}
-		case chunk[k-1]+1 > s.d.meta.UIDNext:
-			s.d.meta.UIDNext, s.d.moved = chunk[k-1]+1, true
 		}
 		if s.f.limit > 0 {
 			s.f.limit = min(2*s.f.limit, chunkMessages)
@@ -163,36 +155,57 @@ func (s *step) fetchAll(ctx context.Context, uids []uint32) error {
 // the step began behind it, and nobody waits for it.
 func (s *step) returning(uid uint32) bool { return uid < s.before && s.d.awaited(uid) == nil }
 
-// absent notes which UIDs of a chunk did not come.
-func (s *step) absent(ctx context.Context, asked []uint32, came []Message, q *question) error {
-	if len(came) == len(asked) {
-		return nil
-	}
-	now := time.Now()
+// take tells of what came of a chunk, and has what did not come be waited for, in their
+// order: wherever it is stored, the cursor is past nothing that is neither.
+func (s *step) take(ctx context.Context, asked []uint32, came []Message, q *question) error {
+	var full error
 	for _, uid := range asked {
-		if slices.ContainsFunc(came, func(m Message) bool { return m.UID == uid }) {
+		i, there := slices.BinarySearchFunc(came, uid, func(m Message, uid uint32) int { return cmp.Compare(m.UID, uid) })
+		if there || full != nil {
 			continue
 		}
-		if err := s.load(ctx, uid); err != nil {
+		if err := s.consume(ctx, came[:i]); err != nil {
 			return err
 		}
-		if _, ok := s.d.record(uid); ok {
-			continue // known already; whether it is gone the count check says
-		}
-		back := s.returning(uid)
-		reason, response := "notReturned", ""
-		if slices.Contains(q.refused, uid) {
-			reason, response = "serverError", responseOf(q.err)
-		}
-		if err := s.miss(ctx, uid, now, reason, response); err != nil {
+		came = came[i:]
+		if err := s.absent(ctx, uid, q); errors.Is(err, errTooManyMissing) {
+			full = err
+		} else if err != nil {
 			return err
 		}
-		if back {
-			s.d.comesBack(uid)
+	}
+	if err := s.consume(ctx, came); err != nil {
+		return err
+	}
+	if full != nil {
+		if err := s.commit(ctx); err != nil {
+			return err
 		}
-		if !s.d.meta.Fast { // the cursor goes past it: Pending keeps it
-			s.d.meta.UIDNext = max(s.d.meta.UIDNext, uid+1)
-		}
+	}
+	return full
+}
+
+// absent notes that a message did not come.
+func (s *step) absent(ctx context.Context, uid uint32, q *question) error {
+	if err := s.load(ctx, uid); err != nil {
+		return err
+	}
+	if _, ok := s.d.record(uid); ok {
+		return nil // known already; whether it is gone the count check says
+	}
+	back := s.returning(uid)
+	reason, response := "notReturned", ""
+	if slices.Contains(q.refused, uid) {
+		reason, response = "serverError", responseOf(q.err)
+	}
+	if err := s.miss(ctx, uid, time.Now(), reason, response); err != nil {
+		return err
+	}
+	if back {
+		s.d.comesBack(uid)
+	}
+	if uid >= s.d.meta.UIDNext { // the cursor goes past it: Pending keeps it
+		s.d.meta.UIDNext, s.d.moved = uid+1, true
 	}
 	return nil
 }
@@ -208,11 +221,13 @@ func (s *step) miss(ctx context.Context, uid uint32, now time.Time, reason, resp
 		if err := s.commit(ctx); err != nil {
 			return err
 		}
-		return &Error{Kind: ErrNo, Stage: StageCommand, Command: "UID FETCH", Text: "too many messages are named and not handed out"}
+		return errTooManyMissing
 	}
 	s.d.miss(uid, now, reason, response)
 	return nil
 }
+
+var errTooManyMissing = &Error{Kind: ErrNo, Stage: StageCommand, Command: "UID FETCH", Text: "too many messages are named and not handed out"}
 
 // question is a FETCH that is halved where the server refuses it.
 type question struct {
