@@ -208,6 +208,50 @@ func TestLoss_of_one_byte(t *testing.T) {
 	}
 }
 
+// The same of a folder that is watched fast, of whose messages nothing but that is kept. What
+// its state is without, whatever it says, old mail is not told of.
+func TestLoss_of_a_fast_folder(t *testing.T) {
+	key := fmt.Sprintf("{s%02d}:a:%s:f:0", store.Shard(denAccount), denAccount)
+	lives := func(d *den, broken func(was string) string) {
+		d.indexed(store.IndexerFast)
+		d.lived()
+		d.down()
+		d.mini.HSet(key, "m", broken(d.mini.HGet(key, "m")))
+		d.srv.put("Archive", "meanwhile")
+		before := d.news()
+		d.up()
+		d.pass(15 * time.Second)
+		d.srv.put("Archive", "next")
+		d.pass(15 * time.Second)
+		after := d.news()
+		for _, id := range []string{"<meanwhile>", "<next>"} {
+			if before[id]++; after[id] != 1 {
+				d.t.Errorf("%s was announced %d times", id, after[id])
+			}
+		}
+		if diff := cmp.Diff(before, after); diff != "" {
+			d.t.Errorf("announced (-want +got):\n%s", diff)
+		}
+	}
+	t.Run("unreadable", func(t *testing.T) {
+		bubble(t, true, func(d *den) {
+			lives(d, func(string) string { return "{nonsense" })
+			d.ok(d.nothingKept())
+		})
+	})
+	size := 0
+	bubble(t, true, func(d *den) {
+		lives(d, func(was string) string { size = len(was); return was })
+	})
+	for _, at := range points(size, 20) {
+		t.Run(fmt.Sprintf("byte=%d", at), func(t *testing.T) {
+			bubble(t, true, func(d *den) {
+				lives(d, func(was string) string { return was[:at-1] + string(was[at-1]^1) + was[at:] })
+			})
+		})
+	}
+}
+
 // news counts how often each message was announced.
 func (d *den) news() map[string]int {
 	d.t.Helper()

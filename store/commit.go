@@ -190,7 +190,7 @@ func (t *tx) folder(f FolderChange) error {
 	if f.Reset {
 		t.op("DEL", t.key(blocksKey))
 	}
-	meta, err := json.Marshal(f.Meta)
+	meta, err := json.Marshal(f.Meta.sealed())
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ type FolderMeta struct {
 
 	Count  int    `json:"count"`  // messages in the blocks
 	Blocks int    `json:"blocks"` // number of blocks
-	Sum    uint64 `json:"sum"`    // over block numbers and their counts; see Replace
+	Sum    uint64 `json:"sum"`    // over block numbers and their counts; see Replace. Of a Fast one it is in Redis alone
 
 	// Fast: new mail alone is told, and there are no blocks. Its first look says so, for as long
 	// as what is known of the folder lasts.
@@ -136,6 +136,31 @@ func blockSum(idx uint32, count int) uint64 {
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return (x ^ x>>31) >> 11 // 53 bits: the number travels through JSON
 }
+
+// sealed is the meta as it is stored. A folder that is watched fast has no blocks that show
+// when its mode or its cursor is another: Sum does.
+func (m FolderMeta) sealed() FolderMeta {
+	switch {
+	case m.Fast:
+		m.Sum = m.cursorSum()
+	case m.Blocks == 0:
+		m.Sum = 0
+	}
+	return m
+}
+
+// opened is sealed turned round; false where the meta is not what was sealed. A Fast one
+// that was stored before there were sums of such has none.
+func (m FolderMeta) opened() (FolderMeta, bool) {
+	if !m.Fast {
+		return m, m.Blocks > 0 || m.Sum == 0
+	}
+	ok := m.Sum == 0 || m.Sum == m.cursorSum()
+	m.Sum = 0
+	return m, ok
+}
+
+func (m FolderMeta) cursorSum() uint64 { return blockSum(m.UIDNext, int(m.UIDValidity)) | 1 }
 
 // Record is what a folder's state keeps of one message.
 type Record struct {

@@ -84,10 +84,11 @@ func (s *Store) FolderMetas(ctx context.Context, id AccountID, nums []uint32) (m
 		var m FolderMeta
 		err := json.Unmarshal([]byte(raw), &m)
 		version, err2 := strconv.ParseUint(v, 10, 64)
-		switch {
-		case err2 != nil: // nothing can be written over what has no version
+		if err2 != nil { // nothing can be written over what has no version
 			return nil, fmt.Errorf("folder %d of account %q: %w: %w", n, id, ErrCorrupt, err2)
-		case err != nil:
+		}
+		m, sound := m.opened()
+		if err != nil || !sound {
 			m = FolderMeta{Unreadable: true}
 		}
 		m.Version = version
