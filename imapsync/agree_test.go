@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/postrider/postrider/events"
 	"github.com/postrider/postrider/imapsync/imaptest"
 	"github.com/postrider/postrider/store"
 )
@@ -29,9 +30,7 @@ func (d *den) against(want map[string]map[uint32]told, l *ledger) error {
 }
 
 func (l *ledger) against(ctx context.Context, st *store.Store, id store.AccountID, want map[string]map[uint32]told) error {
-	if err := unequal("events", want, l.folders, func(path string, m told) bool {
-		return l.silent["*"] || l.silent[path] && (l.known[strings.Trim(m.id, "<>")] || l.known[""] || strings.HasPrefix(m.id, "old"))
-	}); err != nil {
+	if err := unequal("events", want, l.folders, l.silently); err != nil {
 		return err
 	}
 	state, whole, err := stored(ctx, st, id)
@@ -51,6 +50,30 @@ func (l *ledger) against(ctx context.Context, st *store.Store, id store.AccountI
 		want[path] = msgs
 	}
 	return unequal("state", want, state, func(string, told) bool { return false })
+}
+
+// silently says whether a message need not have been told of where it is: it came there
+// with what was taken in at once, and is old, or was told of elsewhere.
+func (l *ledger) silently(path string, m told) bool {
+	return l.silent["*"] || l.silent[path] && (l.known[strings.Trim(m.id, "<>")] || l.known[""] || strings.HasPrefix(m.id, "old"))
+}
+
+// onlyNew says which message of these folders was not told of, and what was told beside
+// new mail: of an account that is watched fast.
+func (l *ledger) onlyNew(want map[string]map[uint32]told) error {
+	if n := l.count[events.MessageUpdatedType] + l.count[events.MessageMovedType] + l.count[events.MessageDeletedType] - l.closed; n > 0 {
+		return fmt.Errorf("more than new mail was told: %s", l.Summary())
+	}
+	got := map[string]map[uint32]told{}
+	for path, msgs := range l.folders {
+		got[path] = map[uint32]told{}
+		for uid, m := range msgs {
+			if w, there := want[path][uid]; there { // else it is gone, of which nothing is told
+				got[path][uid] = told{m.id, w.flags, w.labels}
+			}
+		}
+	}
+	return unequal("events", want, got, l.silently)
 }
 
 // Agree compares events and state of an account with its folders. Where they agree, what

@@ -19,6 +19,7 @@ type ledger struct {
 	known   map[string]bool // Message-IDs that were told of; "" where one was told without
 	strange map[uint64]bool // seqs of messages that came back and of which was never told
 	count   map[events.Type]int
+	closed  int               // messageDeleted of what messageMissing alone told of
 	early   map[string]uint32 // highest UIDs before the account was registered
 
 	seq      uint64
@@ -160,6 +161,9 @@ func (l *ledger) Take(e events.Event) error {
 			return fmt.Errorf("seq %d: %s of UID %d of %s, which was not told of", e.Seq, e.Type, p.UID, e.Path)
 		}
 		if e.Type == events.MessageDeletedType {
+			if !there && l.missing[e.Path][p.UID] {
+				l.closed++
+			}
 			delete(folder, p.UID)
 			return nil
 		}
