@@ -60,7 +60,7 @@ func (s *step) firstLook(ctx context.Context) error {
 	if first.Reason != reasonNew {
 		m.Look = time.Now().UTC()
 	}
-	m.Told, s.d.moved = len(first.Announce), true
+	m.Told, s.d.moved = uint32(len(first.Announce)), true
 	if first.Reason != reasonStateLost {
 		s.d.tell(events.MailboxNewType, events.MailboxNew{
 			Folder: s.d.mailbox(), UIDValidity: validity(m.UIDValidity), Messages: len(uids), Announced: len(first.Announce),
@@ -199,16 +199,19 @@ func (s *step) windows(ctx context.Context) error {
 		i, _ := slices.BinarySearch(uids, low)
 		uids = uids[:i]
 	}
+	wait := s.f.delays()
 	if len(uids) > baselineWindow {
 		select {
 		case s.w.baselines <- struct{}{}:
 			defer func() { <-s.w.baselines }()
 		default: // the process reads enough large folders at once
-			s.f.queued = time.Now().Add(time.Second)
+			wait.queued = time.Now().Add(time.Second)
+			s.f.delay(wait)
 			return errAgain
 		}
 	}
-	s.f.queued = time.Time{}
+	wait.queued = time.Time{}
+	s.f.delay(wait)
 	if err := s.w.compress(ctx, len(uids)); err != nil {
 		return err
 	}

@@ -31,9 +31,12 @@ func TestManager_keeps_one_copy_of_a_registration(t *testing.T) {
 }
 
 // What each account keeps comes in sizes of the allocator's, which adds a word: a little
-// more would cost each of them 256 bytes.
+// more would cost each of them 256 bytes, or as many folders as it has times 64.
 func TestWorker_size(t *testing.T) {
 	if n := unsafe.Sizeof(worker{}) + 8; n > 1792 {
 		t.Errorf("a worker takes %d bytes", n)
+	}
+	if n := unsafe.Sizeof(folder{}) + 8; n > 704 {
+		t.Errorf("a folder takes %d bytes", n)
 	}
 }

@@ -102,7 +102,7 @@ func (s *step) above(ctx context.Context, n, last uint32, want, least int) error
 
 func (s *step) limit() int {
 	if s.f.limit > 0 {
-		return s.f.limit
+		return int(s.f.limit)
 	}
 	return chunkMessages
 }
@@ -129,7 +129,7 @@ func (s *step) fetchAll(ctx context.Context, uids []uint32) error {
 		q := question{s: s}
 		msgs, err := q.ask(ctx, chunk)
 		if errors.Is(err, errTooLarge) && k > 1 {
-			s.f.limit, uids = k/2, slices.Concat(chunk, uids)
+			s.f.limit, uids = int32(k/2), slices.Concat(chunk, uids)
 			continue
 		}
 		if err != nil {
@@ -265,7 +265,7 @@ func (q *question) ask(ctx context.Context, uids []uint32) ([]Message, error) {
 	case errors.Is(err, errTooLarge): // nor are the halves held together
 		return nil, err
 	case !goesOn(err):
-		f.limit = max(1, len(uids)/2)
+		f.limit = int32(max(1, len(uids)/2))
 		return nil, err
 	}
 	const giveUp = 8 // refused one by one and nothing came: it is not the messages

@@ -27,8 +27,11 @@ const (
 // seen twice; none at all never resets a folder.
 func (s *step) judgeValidity() error {
 	f := s.f
+	d := f.delays()
+	was := d.turned
+	d.turned = turned{}
 	if s.sel.UIDValidity == 0 || f.meta.UIDValidity == 0 || s.sel.UIDValidity == f.meta.UIDValidity {
-		f.turned = turned{}
+		f.delay(d)
 		return nil
 	}
 	if f.meta.Count == 0 && f.meta.UIDNext <= 1 && f.meta.Baseline == nil {
@@ -37,19 +40,20 @@ func (s *step) judgeValidity() error {
 		//	S: * 0 EXISTS … * OK [UIDVALIDITY 795345253] Ok
 		//	S: * 0 EXISTS … * OK [UIDVALIDITY 795345256] Ok	three seconds later
 		// Where there was never a message, there is nothing to be mistaken for another.
-		f.turned = turned{}
+		f.delay(d)
 		s.d.meta.UIDValidity = s.sel.UIDValidity
 		return nil
 	}
 	now := time.Now()
-	if f.turned.value != s.sel.UIDValidity || now.Before(f.turned.next) {
-		if f.turned.value != s.sel.UIDValidity {
-			f.turned = turned{s.sel.UIDValidity, now.Add(turnedWait)}
+	if was.value != s.sel.UIDValidity || now.Before(was.next) {
+		if was.value != s.sel.UIDValidity {
+			d.turned = turned{s.sel.UIDValidity, now.Add(turnedWait)}
+			f.delay(d)
 		}
 		return errAgain
 	}
 	if err := f.turnsTooOften(now); err != nil {
-		f.turned = turned{}
+		f.delay(d)
 		return err
 	}
 	s.turnedTo = true
@@ -223,7 +227,10 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	}
 	s.f.meta = c.Folders[0].Meta
 	s.f.meta.Version = c.Folders[0].Version + 1
-	s.f.lost, s.f.turned, s.turnedTo, s.f.look = false, turned{}, false, time.Time{}
+	s.f.lost, s.turnedTo, s.f.look = false, false, time.Time{}
+	d := s.f.delays()
+	d.turned = turned{}
+	s.f.delay(d)
 	s.w.met.resets.WithLabelValues(reason).Inc()
 	s.d.restart(s.f.meta)
 	clear(s.d.blocks)

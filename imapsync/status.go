@@ -106,7 +106,7 @@ func (w *worker) initialized(ctx context.Context, messages int) error {
 	for _, f := range w.folders {
 		if f.Watched != watchedNo {
 			folders++
-			announced += f.meta.Told
+			announced += int(f.meta.Told)
 		}
 	}
 	started := w.state.Status.Sync.StartedAt

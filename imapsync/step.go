@@ -22,7 +22,8 @@ type folder struct {
 	uidNext  uint32 // by the last STATUS; stands in where EXAMINE does not tell it
 	audits   int32  // begun since one came to an end
 	asked    int32  // STATUS left out by the server, in a row
-	limit    int    // messages to ask for at once; 0 = chunkMessages
+	limit    int32  // messages to ask for at once; 0 = chunkMessages
+	vain     int32  // looks in a row that told of nothing and wanted another
 
 	look      time.Time // last complete look, often newer than the stored one
 	active    time.Time // last change that was seen
@@ -32,20 +33,39 @@ type folder struct {
 	laggedAt  time.Time
 	frozenAt  time.Time // last look whether CHANGEDSINCE hides changes
 
-	turned turned     // another UIDVALIDITY, waiting for its second look
-	doubt  *doubt     // a mass deletion, waiting for its second look
-	short  *shortness // EXISTS and what can be listed disagree
-	poison map[uint32]int
-	queued time.Time // a large first look waits for a slot until then
-	askAt  time.Time // when STATUS is asked next
-	vain   int       // looks in a row that told of nothing and wanted another
-	paused time.Time // until then, after several of them
+	delayed *delays    // nil: it is not, as hardly any
+	doubt   *doubt     // a mass deletion, waiting for its second look
+	short   *shortness // EXISTS and what can be listed disagree
+	poison  map[uint32]int
+	askAt   time.Time // when STATUS is asked next
 
 	mailboxID string // as the last opening told; the folder list keeps it
 
 	sure   uint64              // number of the look that last showed all of it
 	waits  map[uint32][]uint32 // arrivals that wait: UID → folders to be looked at first
 	deadly map[uint32]int      // how often reading a message's content ended the connection
+}
+
+// delays are why the time to open a folder has not come.
+type delays struct {
+	turned turned    // another UIDVALIDITY, waiting for its second look
+	queued time.Time // a large first look waits for a slot until then
+	paused time.Time // after several looks in vain
+}
+
+// delays are the folder's present ones; delay changes them.
+func (f *folder) delays() delays {
+	if f.delayed == nil {
+		return delays{}
+	}
+	return *f.delayed
+}
+
+func (f *folder) delay(d delays) {
+	f.delayed = nil
+	if d != (delays{}) {
+		f.delayed = &d
+	}
 }
 
 // retryAt is when the folder wants to be looked at again without a hint; zero = never.
@@ -75,8 +95,9 @@ func (f *folder) retryAt() time.Time {
 // UIDVALIDITY waits for the second look, a slot is waited for, or look after look came
 // to no end. Zero = at once.
 func (f *folder) notBefore() time.Time {
-	at := f.queued
-	for _, next := range []time.Time{f.turned.next, f.paused} {
+	d := f.delays()
+	at := d.queued
+	for _, next := range []time.Time{d.turned.next, d.paused} {
 		if next.After(at) {
 			at = next
 		}
@@ -96,7 +117,10 @@ func (f *folder) inVain(now time.Time) {
 		return
 	}
 	if f.vain++; f.vain > 1 {
-		f.dirty, f.paused = false, now.Add(min(time.Second<<min(f.vain-2, 10), time.Minute))
+		d := f.delays()
+		d.paused = now.Add(min(time.Second<<min(f.vain-2, 10), time.Minute))
+		f.delay(d)
+		f.dirty = false
 	}
 }
 
@@ -193,7 +217,10 @@ func (s *step) settled() {
 		f.inVain(time.Now())
 		return
 	}
-	f.vain, f.paused = 0, time.Time{}
+	d := f.delays()
+	d.paused = time.Time{}
+	f.delay(d)
+	f.vain = 0
 }
 
 // differences finds what is new, changed and gone since the cursors, and moves them.

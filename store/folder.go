@@ -5,22 +5,21 @@ import "time"
 // Folder is one entry of an account's folder list.
 type Folder struct {
 	Num              uint32   `json:"num"` // our number: half of every message id, never given twice
+	Subscribed       bool     `json:"subscribed,omitempty"`
 	Raw              string   `json:"raw"` // the name as LIST gave it, in the server's own bytes
 	Path             string   `json:"path"`
 	Delimiter        string   `json:"delimiter,omitempty"`
 	Attrs            []string `json:"attrs,omitempty"`
 	SpecialUse       string   `json:"specialUse,omitempty"`
 	SpecialUseSource string   `json:"specialUseSource,omitempty"` // "user", "extension" or "name"
-	Subscribed       bool     `json:"subscribed,omitempty"`
-	Watched          string   `json:"watched"`             // "idle", "poll" or "no"
-	MailboxID        string   `json:"mailboxId,omitempty"` // RFC 8474: stays through a rename
+	Watched          string   `json:"watched"`                    // "idle", "poll" or "no"
+	MailboxID        string   `json:"mailboxId,omitempty"`        // RFC 8474: stays through a rename
 }
 
 // FolderMeta is what is known of a folder beside its messages. It is a value; the
 // worker that holds the lease computes the next one and commits it.
 type FolderMeta struct {
-	Version    uint64 `json:"-"` // +1 a commit; 0: never committed
-	Unreadable bool   `json:"-"` // it is stored, and not as anybody wrote it
+	Version uint64 `json:"-"` // +1 a commit; 0: never committed
 
 	Incarnation uint32 `json:"incarnation"` // how many folders of this path there have been, a reset counts
 	Returns     uint32 `json:"returns"`     // how many commits saw UIDs come back
@@ -35,21 +34,23 @@ type FolderMeta struct {
 
 	// Fast: new mail alone is told, and there are no blocks. Its first look says so, for as long
 	// as what is known of the folder lasts.
-	Fast bool `json:"fast,omitempty"`
+	Fast       bool `json:"fast,omitempty"`
+	Unreadable bool `json:"-"`                  // it is stored, and not as anybody wrote it
+	Unlooked   bool `json:"unlooked,omitempty"` // listed and never yet looked at
+	Lost       bool `json:"lost,omitempty"`     // what was known of it is gone, and it was not looked at since
+	Short      bool `json:"short,omitempty"`    // see Skew: they disagreed when last compared, and it is not latched
+
+	Told uint32 `json:"told,omitempty"` // messages that the first look announced
 
 	Look     time.Time   `json:"look,omitzero"` // last complete look
 	Snap     Snap        `json:"snap"`
-	Skew     int         `json:"skew,omitempty"`  // EXISTS minus what can be enumerated, once latched
-	Short    bool        `json:"short,omitempty"` // they disagreed when last compared, and it is not latched
+	Skew     int         `json:"skew,omitempty"` // EXISTS minus what can be enumerated, once latched
 	Baseline *Baseline   `json:"baseline,omitempty"`
 	Pending  []Pending   `json:"pend,omitempty"`
 	Scan     Scan        `json:"scan,omitzero"`
 	Audit    Audit       `json:"audit,omitzero"`
 	Fail     *Failure    `json:"fail,omitempty"`
-	Unlooked bool        `json:"unlooked,omitempty"` // listed and never yet looked at
-	Lost     bool        `json:"lost,omitempty"`     // what was known of it is gone, and it was not looked at since
-	Told     int         `json:"told,omitempty"`     // messages that the first look announced
-	Resets   []time.Time `json:"resets,omitempty"`   // of the last day
+	Resets   []time.Time `json:"resets,omitempty"` // of the last day
 }
 
 // Snap is what the server said of the folder before the last complete step; equal
