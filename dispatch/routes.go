@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -59,6 +60,10 @@ type Table struct {
 	versions [store.Shards]uint64
 	loaded   [store.Shards]bool
 	accounts [store.Shards][]routed
+
+	stale   bool // accounts were read that cur does not have
+	def     store.Route
+	enabled bool // Settings.WebhooksEnabled, as cur has it
 }
 
 func newTable(src RouteSource, cfg Config) *Table {
@@ -125,11 +130,15 @@ func (t *Table) load(ctx context.Context) (*Routes, error) {
 			}
 			t.accounts[n] = withRoute(accounts)
 		}
-		t.versions[n], t.loaded[n] = versions[n], true
+		t.versions[n], t.loaded[n], t.stale = versions[n], true, true
 	}
-	rs := &Routes{byID: map[string]store.Route{}, at: at}
-	def := defaultRoute(set, sec, t.cfg)
-	rs.byID[def.ID] = def
+	def, cur := defaultRoute(set, sec, t.cfg), t.cur.Load()
+	if cur != nil && !t.stale && set.WebhooksEnabled == t.enabled && reflect.DeepEqual(def, t.def) {
+		rs := &Routes{byID: cur.byID, at: at}
+		t.cur.Store(rs)
+		return rs, nil
+	}
+	rs := &Routes{byID: map[string]store.Route{def.ID: def}, at: at}
 	for n := range t.accounts {
 		for _, a := range t.accounts[n] {
 			r := accountRoute(def, set, a)
@@ -137,6 +146,7 @@ func (t *Table) load(ctx context.Context) (*Routes, error) {
 		}
 	}
 	t.cur.Store(rs)
+	t.stale, t.def, t.enabled = false, def, set.WebhooksEnabled
 	return rs, nil
 }
 
