@@ -208,6 +208,9 @@ func (d *den) settle() {
 	l, lerr := d.ledger()
 	if lerr == nil {
 		lerr = l.onceEach()
+		if len(l.strange) > 0 {
+			lerr = errors.Join(lerr, fmt.Errorf("came back and never was there: seq %v", l.strange))
+		}
 	}
 	if err = errors.Join(err, lerr); err != nil {
 		d.t.Fatal(err)
