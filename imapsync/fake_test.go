@@ -48,6 +48,9 @@ type fakeServer struct {
 	size       int64                                          // of all messages; 0 = 100
 	commands   int                                            // of all sessions
 	refused    map[string]bool                                // folders whose EXAMINE is NO
+	examines   map[string]bool                                // likewise, and whose STATUS is not
+	shells     map[string]bool                                // folders that are \Noselect
+	saidShells map[string]bool                                // folders that are said to be
 	readErr    error                                          // what EXAMINE, STATUS and FETCH of messages are answered with
 	noFolders  bool                                           // LIST answers nothing, with OK
 	garbled    string                                         // the folder whose line in LIST cannot be read
@@ -443,13 +446,16 @@ func (x *fakeSession) Folders(ctx context.Context) (Listing, error) {
 		if name == "INBOX" {
 			l.SpecialUse = `\Inbox`
 		}
+		if x.s.shells[name] || x.s.saidShells[name] {
+			l.Selectable, l.Attrs = false, []string{`\Noselect`}
+		}
 		if role := x.s.roles[name]; role != "" {
 			l.SpecialUse, l.SpecialUseSource = role, sourceExtension
 		}
 		if x.s.objectID {
 			l.MailboxID = x.s.folders[name].mailboxID
 		}
-		if x.s.listStatus {
+		if x.s.listStatus && l.Selectable {
 			st := x.status(name)
 			l.Status = &st
 		}
@@ -481,7 +487,7 @@ func (x *fakeSession) Status(ctx context.Context, raw string) (Status, error) {
 	if x.s.readErr != nil {
 		return Status{}, x.s.readErr
 	}
-	if x.s.folders[raw] == nil || x.s.refused[raw] {
+	if x.s.folders[raw] == nil || x.s.refused[raw] || x.s.shells[raw] {
 		return Status{}, errFakeNo
 	}
 	return x.status(raw), nil
@@ -499,7 +505,7 @@ func (x *fakeSession) Select(ctx context.Context, raw string) (Selected, error) 
 	}
 	x.open = ""
 	x.changes = Changes{Folders: x.changes.Folders, Listed: x.changes.Listed, Overflow: x.changes.Overflow}
-	if f == nil || x.s.refused[raw] {
+	if f == nil || x.s.refused[raw] || x.s.examines[raw] || x.s.shells[raw] {
 		return Selected{}, errFakeNo
 	}
 	x.open = raw

@@ -54,7 +54,7 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 	still := map[*folder]bool{}
 	for _, l := range listed {
 		f := byRaw[l.Raw]
-		if f == nil {
+		if f == nil || f.isShell(l) {
 			fresh = append(fresh, l)
 			continue
 		}
@@ -77,6 +77,10 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 		return nil, err
 	}
 	answer.Whole = answer.Whole && len(gone) == left
+	fresh = slices.DeleteFunc(fresh, func(l Listed) bool { // a shell whose folder is there all the same
+		f := byRaw[l.Raw]
+		return f != nil && !slices.Contains(gone, f)
+	})
 	if len(fresh) == 0 && len(gone) == 0 && len(change.Put) == 0 {
 		if answer.Whole {
 			w.listLook = asked
@@ -129,6 +133,12 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 	return listed, nil
 }
 
+// isShell says whether only the name of a folder is left: RFC 3501 section 6.3.4 has a deleted
+// folder stay as \Noselect while others are below it. What was in it is gone.
+func (f *folder) isShell(l Listed) bool {
+	return !l.Selectable && (!f.meta.Unlooked || f.meta.UIDValidity != 0)
+}
+
 // incarnation counts the folders of a path. It follows from the version of the folder
 // list: 1 in the first, and always more than any before it.
 func (w *worker) incarnation() uint32 { return uint32(w.listVersion) + 1 }
@@ -153,7 +163,9 @@ func (w *worker) unlooked() store.FolderMeta {
 func (w *worker) believe(listed []Listed) (bool, error) {
 	names := make([]string, 0, len(listed))
 	for _, l := range listed {
-		names = append(names, l.Raw)
+		if l.Selectable || !slices.ContainsFunc(w.folders, func(f *folder) bool { return f.Raw == l.Raw && f.isShell(l) }) {
+			names = append(names, l.Raw)
+		}
 	}
 	slices.Sort(names)
 	lost, watched, lostWatched := 0, 0, 0

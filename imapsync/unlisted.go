@@ -10,16 +10,16 @@ import (
 // of them is there, those beyond may be, too.
 const unlistedMost = 20
 
-// reallyGone are the folders, of those that LIST leaves out, that are not there when they
-// are asked for by name: that one is told to be gone costs the application all its
-// messages.
+// reallyGone are the folders, of those that LIST leaves out or says to be names alone, that
+// are not there when they are asked for by name: that one is told to be gone costs the
+// application all its messages.
 func (w *worker) reallyGone(ctx context.Context, unlisted []*folder, fresh []Listed) (gone []*folder, err error) {
 	there := false
 	for i, f := range unlisted {
 		switch {
 		case i >= unlistedMost && there:
 			continue
-		case i >= unlistedMost, slices.ContainsFunc(fresh, func(l Listed) bool { return strings.EqualFold(l.Raw, f.Raw) }):
+		case i >= unlistedMost, slices.ContainsFunc(fresh, func(l Listed) bool { return l.Raw != f.Raw && strings.EqualFold(l.Raw, f.Raw) }):
 			gone = append(gone, f) // a server that does not tell cases apart has it under both names
 			continue
 		}
