@@ -196,5 +196,9 @@ func (s *step) planFlags(now time.Time) {
 			wait = min(wait, 15*time.Minute)
 		}
 	}
-	s.f.flagAt = now.Add(wait)
+	at := now.Add(wait)
+	if s.f.flagAt.After(now) { // looks in between, however many, do not put it off
+		at = earliest(at, s.f.flagAt)
+	}
+	s.f.flagAt = at
 }

@@ -53,6 +53,10 @@ const gapMost = 100_000
 func (s *step) gaps(ctx context.Context) error {
 	m := &s.d.meta
 	from, end := max(s.before, m.Snap.UIDNext, 1), s.sel.UIDNext
+	if s.fresh && end != 0 && end < s.before && end != m.Snap.UIDNext {
+		s.gap = true // a mailbox of before: as many may have come back as are lost
+		return nil
+	}
 	if !s.fresh || end <= from || s.tier() == tierQResync || s.d.known() > gapMost {
 		return nil
 	}
