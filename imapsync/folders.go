@@ -400,6 +400,7 @@ func (w *worker) loadFolders(ctx context.Context) error {
 			f = &folder{dirty: true}
 		}
 		meta, ok := metas[entry.Num]
+		notAhead(&meta, time.Now())
 		f.Folder, f.meta = entry, meta
 		if !ok || meta.Unreadable || meta.Lost {
 			f.lost, f.dirty = true, true

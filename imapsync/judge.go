@@ -189,5 +189,5 @@ func (w *worker) throttled(ctx context.Context) error {
 		return nil
 	}
 	w.kind, w.failures = FaultThrottled, st.Failures
-	return w.pauseFor(ctx, time.Until(st.LastError.Until))
+	return w.pauseFor(ctx, min(time.Until(st.LastError.Until), maxRetryAfter))
 }

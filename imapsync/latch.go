@@ -78,6 +78,9 @@ func (w *worker) unlatch(now time.Time) {
 func (w *worker) mergeLatches(stored []store.Latch) {
 	own := w.latches
 	w.latches = slices.Clone(stored)
+	for i := range w.latches { // by another machine's clock
+		w.latches[i].At = earliest(w.latches[i].At, time.Now())
+	}
 	for _, l := range own {
 		if s := w.findLatch(l.Name); s == nil {
 			w.latches = append(w.latches, l)

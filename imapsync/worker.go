@@ -239,7 +239,7 @@ func (w *worker) load(ctx context.Context) error {
 	w.mergeLatches(st.Status.Latches)
 	w.known.Store(st.Seq)
 	if w.listLook.IsZero() {
-		w.listLook = st.Status.SyncTime
+		w.listLook = earliest(st.Status.SyncTime, time.Now())
 	}
 	if err := w.loadFolders(ctx); err != nil {
 		return err
