@@ -38,6 +38,9 @@ func (w *worker) heard() Changes {
 			c.Listed = true
 		case f.Watched != watchedNo && f != w.open && !(hint.Status != nil && saysNothing(f.meta, *hint.Status)):
 			f.dirty = true
+			if hint.Status != nil {
+				f.assigned(hint.Status.UIDNext)
+			}
 			w.met.hints.Inc()
 		}
 	}

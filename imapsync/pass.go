@@ -21,6 +21,7 @@ func (w *worker) pass(ctx context.Context) error {
 		w.probeAt = time.Time{}
 		for _, f := range w.folders {
 			f.askAt = time.Time{}
+			f.unpark()
 		}
 	}
 	w.heardApart()

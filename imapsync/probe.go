@@ -38,7 +38,6 @@ func (w *worker) probe(ctx context.Context, first bool) error {
 		}
 		f.asked = 0
 		f.askAt = w.probeAt
-		f.uidNext = l.Status.UIDNext
 		w.judgeNumbers(f, *l.Status)
 	}
 	return w.ask(ctx, first)
@@ -54,10 +53,11 @@ func (w *worker) ask(ctx context.Context, all bool) error {
 	}
 	for _, f := range folders {
 		now := time.Now()
-		if f.Watched == watchedNo || f.dirty || now.Before(f.askAt) || f.blocked(now) {
+		parked := f.parked(now)
+		if f.Watched == watchedNo || now.Before(f.askAt) || !parked && (f.dirty || f.blocked(now)) {
 			continue
 		}
-		if f == w.open || f == w.main() {
+		if !parked && (f == w.open || f == w.main()) {
 			f.askAt, f.dirty = now.Add(w.probeEvery()), true
 			continue
 		}
@@ -75,14 +75,16 @@ func (w *worker) ask(ctx context.Context, all bool) error {
 func (w *worker) askOne(ctx context.Context, f *folder) error {
 	w.askedAt = time.Now()
 	st, err := w.sess.Status(ctx, f.Raw)
-	if err != nil && goesOn(err) {
+	f.askAt = w.askedAt.Add(w.askEvery(f, w.askedAt))
+	switch {
+	case err != nil && !goesOn(err):
+		return err
+	case err != nil && f.parked(w.askedAt):
+		return nil // it was not its time
+	case err != nil:
 		return w.refused(ctx, f, err)
 	}
-	if err != nil {
-		return err
-	}
-	f.askAt = w.askedAt.Add(w.askEvery(f, w.askedAt))
-	f.uidNext, f.dirty = st.UIDNext, false
+	f.dirty = false
 	w.looks++
 	w.judgeNumbers(f, st)
 	return nil
@@ -90,12 +92,39 @@ func (w *worker) askOne(ctx context.Context, f *folder) error {
 
 // judgeNumbers marks a folder dirty, or looked at where its numbers say all.
 func (w *worker) judgeNumbers(f *folder, st Status) {
+	f.assigned(st.UIDNext)
+	if f.meta.Fail != nil {
+		return
+	}
 	if !clean(f.meta, st) {
 		f.dirty = true
 		return
 	}
 	f.sure = w.looks
 	w.lookedAtAll(f)
+}
+
+// parked says whether a folder that refused is left alone for now. Its numbers are asked for
+// all the same: something that comes may come because it was mended.
+func (f *folder) parked(now time.Time) bool {
+	return f.meta.Fail != nil && now.Before(f.meta.Fail.Next)
+}
+
+// assigned notes a UIDNEXT that was told while the folder was not open, where it was.
+func (f *folder) assigned(next uint32) {
+	if next != 0 && next != f.uidNext {
+		f.uidNext = next
+		f.unpark()
+	}
+}
+
+// unpark has a folder that refused tried again at once.
+func (f *folder) unpark() {
+	if f.meta.Fail != nil {
+		fail := *f.meta.Fail
+		fail.Next = time.Time{}
+		f.meta.Fail, f.dirty = &fail, true
+	}
 }
 
 // askPace is the least time between two STATUS commands.

@@ -139,18 +139,15 @@ func (w *worker) wakeAt(ctx context.Context) time.Time {
 			continue
 		}
 		earlier(f.retryAt())
-		if f.blocked(now) {
+		blocked := f.blocked(now)
+		if !w.info.ListStatus && (!blocked || f.parked(now)) {
+			earlier(later(f.askAt, w.askedAt.Add(w.askPace())))
+		}
+		if blocked {
 			continue
 		}
 		earlier(f.flagAt)
 		earlier(w.auditAt(f))
-		if !w.info.ListStatus {
-			at := f.askAt
-			if next := w.askedAt.Add(w.askPace()); at.Before(next) {
-				at = next
-			}
-			earlier(at)
-		}
 		if f.dirty {
 			earlier(now)
 		}
