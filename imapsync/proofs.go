@@ -135,6 +135,23 @@ func (m *Manager) stalled(ctx context.Context, id store.AccountID, st store.Stat
 	return nil
 }
 
+// unwatched says, of an account that begins to be watched, that nobody did for longer than may
+// go unsaid. Its first whole pass is the end of that.
+func (w *worker) unwatched(ctx context.Context) error {
+	last := w.state.LastAlive
+	if last.IsZero() || time.Since(later(last, w.account().Updated)) < w.stallAfter(ctx) {
+		return nil
+	}
+	return w.say(ctx, func(st *store.Status, tell teller) {
+		if st.Stalled.IsZero() {
+			w.met.stalled.Inc()
+			alive := events.TimeOf(last)
+			tell(events.AccountStalled{LastProvenAlive: &alive, Reason: "noOwner", State: store.StateInit})
+			st.Stalled = time.Now().UTC()
+		}
+	})
+}
+
 // stallReason says why nothing was heard of an account, as far as its status tells.
 func stallReason(st store.State) string {
 	switch {

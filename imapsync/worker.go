@@ -94,6 +94,8 @@ type worker struct {
 	askedAt      time.Time // last STATUS
 	attended     time.Time // last look at the main folder, or STATUS of it in the middle of another's
 	listed       time.Time // last LIST, believed or not
+	listHint     bool      // the next is asked for because of a hint
+	listVain     int       // those in a row that showed nothing new
 	slowUntil    time.Time // the server asked to slow down
 	mergedAt     time.Time // last end of IDLE
 	subs         *subconns
@@ -127,8 +129,7 @@ type worker struct {
 // the cause is what it returns. A panic is recovered here, and only here. All that needs
 // more stack than the wait in IDLE goes aside: 4 KB of it are kept by each account, not 8.
 func (w *worker) run(ctx context.Context) error {
-	var err error
-	if aside.Do(func() { err = w.load(ctx) }); err == nil { // an error comes again, and is judged then
+	if w.recall(ctx) == nil { // an error comes again, and is judged then
 		if err := w.throttled(ctx); err != nil {
 			return err
 		}
@@ -146,20 +147,34 @@ func (w *worker) run(ctx context.Context) error {
 	}
 }
 
+// rescue makes an error of a panic. It MUST be deferred.
+func (w *worker) rescue(ctx context.Context, err *error) {
+	if p := recover(); p != nil {
+		w.met.panics.Inc()
+		w.log.ErrorContext(ctx, "panic in account worker", "account", w.id, "err", p, "stack", string(aside.StackOf(p)))
+		w.loaded = false
+		if w.sess != nil {
+			w.sess.Close()
+		}
+		*err = fmt.Errorf("panic: %v", p)
+	}
+}
+
+// recall reads what is stored, and says how long nobody looked.
+func (w *worker) recall(ctx context.Context) (err error) {
+	defer w.rescue(ctx, &err)
+	aside.Do(func() {
+		if err = w.load(ctx); err == nil {
+			err = w.unwatched(ctx)
+		}
+	})
+	return err
+}
+
 // protected is one session, with panics made errors.
 func (w *worker) protected(ctx context.Context) (opened bool, err error) {
-	defer func() {
-		aside.Do(func() { w.closeSession(ctx, err) })
-		if p := recover(); p != nil {
-			w.met.panics.Inc()
-			w.log.ErrorContext(ctx, "panic in account worker", "account", w.id, "err", p, "stack", string(aside.StackOf(p)))
-			w.loaded = false
-			if w.sess != nil {
-				w.sess.Close()
-			}
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
+	defer w.rescue(ctx, &err)
+	defer func() { aside.Do(func() { w.closeSession(ctx, err) }) }()
 	sctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w.mu.Lock()
