@@ -33,6 +33,12 @@ var errListAgain = errors.New("the folder list lost most folders: asked again on
 // at once, new ones when they were looked at, renamed ones as a linked pair.
 func (w *worker) list(ctx context.Context) ([]Listed, error) {
 	asked := time.Now()
+	if w.listHint {
+		w.listVain = min(w.listVain+1, 10)
+	} else {
+		w.listVain = 0
+	}
+	w.listHint = false
 	w.listed, w.listAt = asked, asked.Add(w.cfg.ListInterval)
 	answer, err := w.sess.Folders(ctx)
 	if err != nil {
@@ -129,7 +135,7 @@ func (w *worker) list(ctx context.Context) ([]Listed, error) {
 	if err := w.loadFolders(ctx); err != nil {
 		return nil, err
 	}
-	w.listLook = asked
+	w.listLook, w.listVain = asked, 0
 	return listed, nil
 }
 

@@ -19,7 +19,9 @@ const (
 // first at once, those within it as one.
 const hintMerge = 300 * time.Millisecond
 
-// listLeast is the least time between two folder lists that hints bring about.
+// listLeast is the least time between two folder lists that hints bring about. It doubles with
+// each that shows nothing new, up to the time at which they are asked for anyway: some
+// servers tell of folders that they do not list.
 const listLeast = 2 * time.Second
 
 // throttleHint is for how long an answer that came with THROTTLED slows the account's
@@ -45,7 +47,8 @@ func (w *worker) heard() Changes {
 		}
 	}
 	if c.Listed {
-		w.listAt = earliest(w.listAt, later(now, w.listed.Add(listLeast)))
+		w.listHint = true
+		w.listAt = earliest(w.listAt, later(now, w.listed.Add(min(listLeast<<w.listVain, w.cfg.ListInterval))))
 	}
 	if c.Overflow && w.notified {
 		w.unsubscribed(errors.New("the server lost count of what changed"))

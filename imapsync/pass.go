@@ -20,6 +20,9 @@ func (w *worker) pass(ctx context.Context) error {
 	if w.kicked.Swap(false) {
 		w.probeAt = time.Time{}
 		for _, f := range w.folders {
+			d := f.delays()
+			d.paused = time.Time{}
+			f.delay(d)
 			f.askAt = time.Time{}
 			f.unpark()
 		}

@@ -87,10 +87,28 @@ func (w *worker) breathe(ctx context.Context, began time.Time) error {
 		if n == 10 {
 			w.log.WarnContext(ctx, "no rest between passes", "account", w.id)
 		}
-		err = wait(ctx, min(50*time.Millisecond<<min(n, 10), most))
+		err = w.pauseUnlessKicked(ctx, min(50*time.Millisecond<<min(n, 10), most))
 	}
 	w.told, w.passedAt = false, time.Now()
 	return err
+}
+
+// pauseUnlessKicked waits, until somebody asks for a look at the latest. What only nudges the
+// worker is what it rests from.
+func (w *worker) pauseUnlessKicked(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for !w.kicked.Load() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-t.C:
+			return nil
+		case <-w.kick:
+			defer w.nudge() // not lost: the pass is still to come
+		}
+	}
+	return nil
 }
 
 // remember reads the state again after the store has gone back behind what it had

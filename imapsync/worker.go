@@ -83,8 +83,10 @@ type worker struct {
 	hints  Changes
 	reopen bool // ask for the selected folder's numbers again
 
-	whole        bool // a whole pass was done in this session
-	told         bool // events were committed since the last pass, or messages held
+	whole        bool  // a whole pass was done in this session
+	told         bool  // events were committed since the last pass, or messages held
+	listHint     bool  // the next LIST is asked for because of a hint
+	listVain     uint8 // of those, in a row, that showed nothing new, up to 10
 	began        time.Time
 	activeAt     time.Time // last event
 	listAt       time.Time // next LIST
@@ -94,8 +96,6 @@ type worker struct {
 	askedAt      time.Time // last STATUS
 	attended     time.Time // last look at the main folder, or STATUS of it in the middle of another's
 	listed       time.Time // last LIST, believed or not
-	listHint     bool      // the next is asked for because of a hint
-	listVain     int       // those in a row that showed nothing new
 	slowUntil    time.Time // the server asked to slow down
 	mergedAt     time.Time // last end of IDLE
 	subs         *subconns
