@@ -160,6 +160,8 @@ func TestAccountRefusals(t *testing.T) {
 		{"other case", `{"Email":"x"}`, "body.Email", "did you mean email?"},
 		{"two names of one", `{"notifyFrom":1,"syncFrom":2}`, "body.syncFrom", "old name"},
 		{"time", `{"notifyFrom":"yesterday"}`, "body.notifyFrom", "must be a time"},
+		{"time before all years", `{"notifyFrom":"0000-01-01T00:00:00+01:00"}`, "body.notifyFrom", "must be a time"},
+		{"time behind all years", `{"notifyFrom":"9999-12-31T23:59:59-01:00"}`, "body.notifyFrom", "must be a time"},
 		{"metadata", `{"metadata":{"x":"` + strings.Repeat("y", 5000) + `"}}`, "body.metadata", "4096"},
 		{"webhook", `{"webhooks":"ftp://x/"}`, "body.webhooks", "http"},
 		{"imap true", `{"imap":true}`, "body.imap", "must be one of false"},

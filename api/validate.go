@@ -100,7 +100,7 @@ func (c *checker) text(s *huma.Schema, at, v string) {
 	case strings.ContainsRune(v, 0):
 		c.add(at, "NULByte", "must not contain NUL")
 	case s.Format == "date-time":
-		if _, err := time.Parse(time.RFC3339Nano, v); err != nil {
+		if t, err := time.Parse(time.RFC3339Nano, v); err != nil || t.UTC().Year() < 0 || t.UTC().Year() > 9999 { // those cannot be stored
 			c.add(at, "Invalid", "must be a time like 2026-11-22T08:15:02.417Z, or milliseconds since 1970")
 		}
 	}

@@ -80,8 +80,11 @@ func (s *step) toAnnounce(ctx context.Context, reason string, uids []uint32) ([]
 	case reasonAdded:
 		// INTERNALDATE has whole seconds: the second of the registration counts.
 		from = s.w.notifyFrom().Truncate(time.Second)
-		if from.IsZero() {
+		switch {
+		case from.IsZero():
 			return nil, nil
+		case from.Year() <= 1970: // all: no server has older mail, and some know no older days
+			return slices.Clone(uids), nil
 		}
 	case reasonNew:
 		if len(uids) <= s.w.newFolderLimit(ctx) {

@@ -341,3 +341,18 @@ func TestFlush_on_the_model(t *testing.T) {
 		})
 	}
 }
+
+// Who wants all announced gets it, also of what the server can tell no date; no day is asked
+// for that a server may not know.
+func TestFlush_announces_all(t *testing.T) {
+	for _, from := range []time.Time{time.Unix(0, 0), time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		bubble(t, true, func(d *den) {
+			d.srv.add("INBOX", "undated", time.Time{})
+			d.srv.add("INBOX", "old", time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))
+			d.started()
+			d.flush(from)
+			d.pass(3 * time.Second)
+			d.expect("mailboxNew INBOX", "messageNew INBOX <undated> backfill", "messageNew INBOX <old> backfill", "mailboxNew Archive", "accountInitialized flush")
+		})
+	}
+}
