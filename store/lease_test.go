@@ -41,3 +41,23 @@ func TestEnlist(t *testing.T) {
 		}
 	})
 }
+
+// Redis comes back with an older fence: those that it gave since are not given again.
+func TestAcquire_repeats_no_fence(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		s := storetest.On(t, rdb)
+		ctx := t.Context()
+		a, l := create(t, s)
+		key, err := rdb.Keys(ctx, "*:"+string(a.ID)+":lease").Result()
+		if err != nil || len(key) != 1 {
+			t.Fatal(key, err)
+		}
+		if err := rdb.HSet(ctx, key[0], "fence", "1700000000000").Err(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := s.Acquire(ctx, a.ID, l.Owner, time.Minute)
+		if err != nil || again.Fence < l.Fence {
+			t.Errorf("fence %d behind %d, %v", again.Fence, l.Fence, err)
+		}
+	})
+}
