@@ -232,51 +232,42 @@ func short(d time.Duration) string {
 	return d.String()
 }
 
-func (w *worker) newFolderLimit(ctx context.Context) int {
-	if n := w.account().Override.NewFolderLimit; n != nil {
-		return *n
+// settingOf is the account's own value of a setting, else the one of all accounts.
+func settingOf[T any](ctx context.Context, w *worker, own *T, of func(store.Settings) T) T {
+	if own != nil {
+		return *own
 	}
+	return of(w.common(ctx))
+}
+
+// common are the settings of all accounts; where they cannot be read, what they are unset.
+func (w *worker) common(ctx context.Context) store.Settings {
 	set, err := w.settings(ctx)
 	if err != nil {
-		return store.DefaultSettings().NewFolderLimit
+		return store.DefaultSettings()
 	}
-	return set.NewFolderLimit
+	return set
+}
+
+func (w *worker) newFolderLimit(ctx context.Context) int {
+	return settingOf(ctx, w, w.account().Override.NewFolderLimit, func(s store.Settings) int { return s.NewFolderLimit })
 }
 
 // storeIdentity is what folder state keeps of a message beside UID and flags.
 func (w *worker) storeIdentity(ctx context.Context) string {
-	if v := w.account().Override.StoreIdentity; v != nil {
-		return *v
-	}
-	set, err := w.settings(ctx)
-	if err != nil {
-		return store.IdentityAuto
-	}
-	return set.StoreIdentity
+	return settingOf(ctx, w, w.account().Override.StoreIdentity, func(s store.Settings) string { return s.StoreIdentity })
 }
 
 func (w *worker) notifyMoves(ctx context.Context) bool {
-	if v := w.account().Override.NotifyMoves; v != nil {
-		return *v
-	}
-	set, err := w.settings(ctx)
-	return err == nil && set.NotifyMoves
+	return settingOf(ctx, w, w.account().Override.NotifyMoves, func(s store.Settings) bool { return s.NotifyMoves })
 }
 
 func (w *worker) gmailCategories(ctx context.Context) bool {
-	if v := w.account().Override.GmailCategories; v != nil {
-		return *v
-	}
-	set, err := w.settings(ctx)
-	return err == nil && set.GmailCategories
+	return settingOf(ctx, w, w.account().Override.GmailCategories, func(s store.Settings) bool { return s.GmailCategories })
 }
 
 func (w *worker) stallAfter(ctx context.Context) time.Duration {
-	set, err := w.settings(ctx)
-	if err != nil {
-		set = store.DefaultSettings()
-	}
-	return stallAfter(w.account(), set)
+	return stallAfter(w.account(), w.common(ctx))
 }
 
 // stallAfter is how long an account may be without proof of life.
