@@ -49,7 +49,7 @@ func TestAudit_waits_with_what_the_step_waits_for(t *testing.T) {
 		})
 		d.up()
 		d.pass(20 * time.Second)
-		d.expect()
+		d.afterGap()
 		if _, n := d.srv.counted(); n > 40 {
 			d.t.Errorf("%d commands while the second look is waited for", n)
 		}

@@ -54,7 +54,9 @@ func (s *step) gaps(ctx context.Context) error {
 	m := &s.d.meta
 	from, end := max(s.before, m.Snap.UIDNext, 1), s.sel.UIDNext
 	if s.fresh && end != 0 && end < s.before && end != m.Snap.UIDNext {
-		s.gap = true // a mailbox of before: as many may have come back as are lost
+		// A mailbox of before: as many may have come back as are lost. Or other UIDs, where
+		// no UIDVALIDITY tells: first the audit compares Message-IDs.
+		s.gap, s.f.auditNow = s.sel.UIDValidity != 0, true
 		return nil
 	}
 	if !s.fresh || end <= from || s.tier() == tierQResync || s.d.known() > gapMost {
