@@ -194,8 +194,11 @@ func TestMoves_copy_is_a_copy(t *testing.T) {
 		d.set(map[string]any{"notifyMoves": true})
 		old := d.srv.add("Archive", "old", time.Now().Add(-90*24*time.Hour))
 		d.started()
-		d.srv.act(func() { d.srv.copies("Archive", old, "INBOX", false) })
-		young := d.srv.put("INBOX", "young")
+		var young uint32
+		d.srv.act(func() {
+			d.srv.copies("Archive", old, "INBOX", false)
+			young = d.srv.add("INBOX", "young", time.Now())
+		})
 		d.pass(time.Second) // what may be new waits for nobody
 		d.moves("messageNew INBOX new", "messageNew INBOX copied")
 		d.srv.act(func() { d.srv.copies("INBOX", young, "Archive", false) })

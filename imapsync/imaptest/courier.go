@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -220,7 +221,11 @@ func (u *CourierUser) ResetUIDValidity(_ context.Context, folder string) error {
 	if folder != "INBOX" {
 		path = filepath.Join(path, "."+strings.ReplaceAll(folder, "/", "."))
 	}
-	return bumpHeader(filepath.Join(path, "courierimapuiddb"), courierUIDs)
+	err := bumpHeader(filepath.Join(path, "courierimapuiddb"), courierUIDs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nobody has selected it yet: EXAMINE tells another one each second
+	}
+	return err
 }
 
 // Native is what a mailbox's server calls the folder that tests name with slashes.
