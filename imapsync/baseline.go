@@ -202,19 +202,16 @@ func (s *step) windows(ctx context.Context) error {
 		i, _ := slices.BinarySearch(uids, low)
 		uids = uids[:i]
 	}
-	wait := s.f.delays()
 	if len(uids) > baselineWindow {
 		select {
 		case s.w.baselines <- struct{}{}:
 			defer func() { <-s.w.baselines }()
 		default: // the process reads enough large folders at once
-			wait.queued = time.Now().Add(time.Second)
-			s.f.delay(wait)
+			s.f.delay(func(d *delays) { d.queued = time.Now().Add(time.Second) })
 			return errAgain
 		}
 	}
-	wait.queued = time.Time{}
-	s.f.delay(wait)
+	s.f.delay(func(d *delays) { d.queued = time.Time{} })
 	if err := s.w.compress(ctx, len(uids)); err != nil {
 		return err
 	}
@@ -230,7 +227,7 @@ func (s *step) windows(ctx context.Context) error {
 		if exists, err = s.live(ctx, exists); err != nil {
 			return err
 		}
-		if err := s.turn(ctx); err != nil {
+		if err := s.giveWay(ctx); err != nil {
 			return err
 		}
 	}
@@ -364,7 +361,7 @@ func (s *step) announce(ctx context.Context) error {
 		if exists, err = s.live(ctx, exists); err != nil {
 			return err
 		}
-		if err := s.turn(ctx); err != nil {
+		if err := s.giveWay(ctx); err != nil {
 			return err
 		}
 	}

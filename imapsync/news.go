@@ -150,7 +150,7 @@ func (s *step) fetchAll(ctx context.Context, uids []uint32) error {
 		if s.f.limit > 0 {
 			s.f.limit = min(2*s.f.limit, chunkMessages)
 		}
-		if err := s.turn(ctx); err != nil {
+		if err := s.giveWay(ctx); err != nil {
 			return err
 		}
 	}

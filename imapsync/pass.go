@@ -20,9 +20,7 @@ func (w *worker) pass(ctx context.Context) error {
 	if w.kicked.Swap(false) {
 		w.probeAt = time.Time{}
 		for _, f := range w.folders {
-			d := f.delays()
-			d.paused = time.Time{}
-			f.delay(d)
+			f.delay(func(d *delays) { d.paused = time.Time{} })
 			f.askAt = time.Time{}
 			f.unpark()
 		}
@@ -130,13 +128,13 @@ func (w *worker) attend(ctx context.Context) error {
 // attendEvery is how often, at most, a long look at another folder asks for the main one.
 const attendEvery = 10 * time.Second
 
-// errTurn ends a look at another folder between two of its commits, because the main one
+// errGivesWay ends a look at another folder between two of its commits, because the main one
 // has changed: what is left of it comes behind that.
-var errTurn = errors.New("the main folder has changed")
+var errGivesWay = errors.New("the main folder has changed")
 
-// turn is called by long looks where they can go on later from what they committed: a large
+// giveWay is called by long looks where they can go on later from what they committed: a large
 // folder must not keep waiting what arrives in the main one.
-func (s *step) turn(ctx context.Context) error {
+func (s *step) giveWay(ctx context.Context) error {
 	w, m, now := s.w, s.w.main(), time.Now()
 	if m == nil || m == s.f || m.blocked(now) || now.Sub(w.attended) < max(attendEvery, w.askPace()) {
 		return nil
@@ -154,7 +152,7 @@ func (s *step) turn(ctx context.Context) error {
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
-	return errTurn
+	return errGivesWay
 }
 
 // visit takes a step in a folder and settles what one folder may do wrong without
@@ -164,7 +162,7 @@ func (w *worker) visit(ctx context.Context, f *folder, hints *Changes) error {
 		hints = nil
 	}
 	err := w.step(ctx, f, hints)
-	for errors.Is(err, errTurn) {
+	for errors.Is(err, errGivesWay) {
 		if err := w.visit(ctx, w.main(), nil); err != nil {
 			return err
 		}

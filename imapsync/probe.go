@@ -36,7 +36,6 @@ func (w *worker) probe(ctx context.Context, first bool) error {
 		if f == nil || f.Watched == watchedNo || l.Status == nil {
 			continue
 		}
-		f.asked = 0
 		f.askAt = w.probeAt
 		w.judgeNumbers(f, *l.Status)
 	}

@@ -27,11 +27,9 @@ const (
 // seen twice; none at all never resets a folder.
 func (s *step) judgeValidity() error {
 	f := s.f
-	d := f.delays()
-	was := d.turned
-	d.turned = turned{}
+	was := f.delays().turned
 	if s.sel.UIDValidity == 0 || f.meta.UIDValidity == 0 || s.sel.UIDValidity == f.meta.UIDValidity {
-		f.delay(d)
+		f.turnsTo(turned{})
 		return nil
 	}
 	if f.meta.Count == 0 && f.meta.UIDNext <= 1 && f.meta.Baseline == nil {
@@ -40,25 +38,27 @@ func (s *step) judgeValidity() error {
 		//	S: * 0 EXISTS … * OK [UIDVALIDITY 795345253] Ok
 		//	S: * 0 EXISTS … * OK [UIDVALIDITY 795345256] Ok	three seconds later
 		// Where there was never a message, there is nothing to be mistaken for another.
-		f.delay(d)
+		f.turnsTo(turned{})
 		s.d.meta.UIDValidity = s.sel.UIDValidity
 		return nil
 	}
 	now := time.Now()
 	if was.value != s.sel.UIDValidity || now.Before(was.next) {
 		if was.value != s.sel.UIDValidity {
-			d.turned = turned{s.sel.UIDValidity, now.Add(turnedWait)}
-			f.delay(d)
+			f.turnsTo(turned{s.sel.UIDValidity, now.Add(turnedWait)})
 		}
 		return errAgain
 	}
 	if err := f.turnsTooOften(now); err != nil {
-		f.delay(d)
+		f.turnsTo(turned{})
 		return err
 	}
 	s.turnedTo = true
 	return nil
 }
+
+// turnsTo notes another UIDVALIDITY that was seen once, or that there is none.
+func (f *folder) turnsTo(t turned) { f.delay(func(d *delays) { d.turned = t }) }
 
 // turnsTooOften says that a folder has been taken in anew as often as it may be in a day.
 func (f *folder) turnsTooOften(now time.Time) error {
@@ -228,9 +228,7 @@ func (s *step) relink(ctx context.Context, reason string) error {
 	s.f.meta = c.Folders[0].Meta
 	s.f.meta.Version = c.Folders[0].Version + 1
 	s.f.lost, s.turnedTo, s.f.look = false, false, time.Time{}
-	d := s.f.delays()
-	d.turned = turned{}
-	s.f.delay(d)
+	s.f.turnsTo(turned{})
 	s.w.met.resets.WithLabelValues(reason).Inc()
 	s.d.restart(s.f.meta)
 	clear(s.d.blocks)

@@ -21,7 +21,6 @@ type folder struct {
 	auditNow bool   // audit with the next look
 	uidNext  uint32 // by the last STATUS; stands in where EXAMINE does not tell it
 	audits   int32  // begun since one came to an end
-	asked    int32  // STATUS left out by the server, in a row
 	limit    int32  // messages to ask for at once; 0 = chunkMessages
 	vain     int32  // looks in a row that told of nothing and wanted another
 
@@ -53,7 +52,7 @@ type delays struct {
 	paused time.Time // after several looks in vain
 }
 
-// delays are the folder's present ones; delay changes them.
+// delays are the folder's present ones.
 func (f *folder) delays() delays {
 	if f.delayed == nil {
 		return delays{}
@@ -61,7 +60,10 @@ func (f *folder) delays() delays {
 	return *f.delayed
 }
 
-func (f *folder) delay(d delays) {
+// delay changes the folder's delays.
+func (f *folder) delay(change func(*delays)) {
+	d := f.delays()
+	change(&d)
 	f.delayed = nil
 	if d != (delays{}) {
 		f.delayed = &d
@@ -117,9 +119,7 @@ func (f *folder) inVain(now time.Time) {
 		return
 	}
 	if f.vain++; f.vain > 1 {
-		d := f.delays()
-		d.paused = now.Add(min(time.Second<<min(f.vain-2, 10), time.Minute))
-		f.delay(d)
+		f.delay(func(d *delays) { d.paused = now.Add(min(time.Second<<min(f.vain-2, 10), time.Minute)) })
 		f.dirty = false
 	}
 }
@@ -217,9 +217,7 @@ func (s *step) settled() {
 		f.inVain(time.Now())
 		return
 	}
-	d := f.delays()
-	d.paused = time.Time{}
-	f.delay(d)
+	f.delay(func(d *delays) { d.paused = time.Time{} })
 	f.vain = 0
 }
 

@@ -98,6 +98,12 @@ func (w *worker) breathe(ctx context.Context, began time.Time) error {
 func (w *worker) pauseUnlessKicked(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
+	nudged := false
+	defer func() {
+		if nudged { // not lost: the pass is still to come
+			w.nudge()
+		}
+	}()
 	for !w.kicked.Load() {
 		select {
 		case <-ctx.Done():
@@ -105,7 +111,7 @@ func (w *worker) pauseUnlessKicked(ctx context.Context, d time.Duration) error {
 		case <-t.C:
 			return nil
 		case <-w.kick:
-			defer w.nudge() // not lost: the pass is still to come
+			nudged = true
 		}
 	}
 	return nil
